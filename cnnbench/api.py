@@ -33,6 +33,7 @@ from cnnbench.commands.evaluate import evaluate_model
 from cnnbench.commands.predict import classify_files
 from cnnbench.errors import ConfigError
 from cnnbench.reports.predictions import Prediction
+from cnnbench.runs.signals import TimeLimitReached
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.slurm import end_or_restart
 from cnnbench.training import run as training
@@ -60,9 +61,9 @@ class Result:
     `directory` is the absolute path of the run directory. `rows` are the rows of metrics.csv, one
     for each epoch. Accuracies are in [0, 1]. `best` is the row of the epoch with the highest
     validation accuracy, or None with data.validation=0. `value` is the figure by which runs are
-    compared: the best validation accuracy or, with data.validation=0, the last test accuracy.
-    `test_accuracy` is the accuracy of the best epoch's weights on the test set (of the last
-    weights with data.validation=0). It is None if `on_epoch` stopped the run.
+    compared: the best validation accuracy or, with data.validation=0, the last test accuracy; NaN
+    before the first epoch ends. `test_accuracy` is the accuracy of the best epoch's weights on the
+    test set (of the last weights with data.validation=0). It is None if the run was stopped.
     """
 
     directory: Path
@@ -73,7 +74,7 @@ class Result:
 
     @property
     def stopped(self) -> bool:
-        """Return whether `on_epoch` stopped the run, so that the test set was not measured."""
+        """Return whether `on_epoch` or train.max_minutes stopped the run before its test."""
         return self.test_accuracy is None
 
     def __repr__(self) -> str:
@@ -218,7 +219,7 @@ def train(
                     started=started,
                 )
                 test_accuracy = result.test.accuracy
-        except StoppedByOnEpoch as stopped:
+        except (StoppedByOnEpoch, TimeLimitReached) as stopped:
             history = stopped.history
         except (KeyboardInterrupt, SystemExit) as ending:
             end_or_restart(ending)

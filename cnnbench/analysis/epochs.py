@@ -53,13 +53,16 @@ def metric_lines(rows: Rows, quantity: str) -> Lines:
     return lines
 
 
-def find_best_row(rows: Rows) -> Mapping[str, float] | None:
+def find_best_row(rows: Rows, select_by: str = "accuracy") -> Mapping[str, float] | None:
     """Return the row of the best epoch, or None without a validation set.
 
-    As in training, the best epoch is the first with the highest validation accuracy.
+    As in training, the best epoch is the first with the highest validation accuracy or, with
+    train.select_by=loss, the lowest validation loss.
     """
     if evaluated_part(rows) != "validation":
         return None
+    if select_by == "loss":
+        return min(rows, key=lambda row: row["validation_loss"])
     return max(rows, key=lambda row: row["validation_accuracy"])
 
 

@@ -39,6 +39,7 @@ from cnnbench.runs.directory import (
     resume_command,
 )
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
+from cnnbench.runs.signals import TimeLimitReached
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, one_broadcast, processes
 from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
@@ -234,6 +235,8 @@ def _resume_runs(options: argparse.Namespace) -> int:
         try:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
                 resume_run(directory, changes, trusts, conf_folder(), started, options.rest)
+        except TimeLimitReached:
+            continue
         except Exception as error:
             codes.append(report(error))  # then resume the other runs
     return codes[0] if codes else 0

@@ -42,7 +42,7 @@ from cnnbench.cli.process_setup import (
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import job_directory_name, require_empty
 from cnnbench.runs.machine import limit_spinning
-from cnnbench.runs.signals import STOP_SIGNALS, end
+from cnnbench.runs.signals import STOP_SIGNALS, TimeLimitReached, end
 from cnnbench.runs.sweep import JOBS, is_stopped, stop
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.jobs import SweepRequest
@@ -128,6 +128,8 @@ class HydraJob:
             return self.work(composed, self.claimed)
         except BrokenPipeError:  # the reader of a command that only prints has ended
             self.exit_codes.append(SIGPIPE_CODE)
+        except TimeLimitReached:
+            pass  # saved, as configured: the other jobs of a sweep still run
         except (KeyboardInterrupt, SystemExit) as ending:
             if not is_parallel:
                 end_or_restart(ending)

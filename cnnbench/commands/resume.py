@@ -34,8 +34,11 @@ def resume_run(
     trust = allow_custom_model
     opened = reopen_run(directory, changes=changes, allow_custom_model=trust, rest=rest)
     with opened as (run_directory, config, resume):
-        if resume.is_finished and config.train.epochs == resume.epochs:
+        ending = resume.find_ending(config.train)
+        if ending is not None:
             longer = f"train.epochs={2 * resume.epochs} would train it longer"
+            if ending == "patience":
+                longer = "a larger train.patience, or null, would train it longer"
             print(f"{describe_finished(directory)} Nothing to do; {longer}.")
             return
         checked = check_resume(directory, config, resume)

@@ -1,6 +1,7 @@
 """`cnnbench summary`: list the layers of a network, their cost and the memory of training."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +55,8 @@ def run(
             pooling layer, or the diagram cannot be written.
     """
     dataset = datasets.dataset_info(config.data)
-    network, images = on_meta(config, dataset, config.train.batch_size)
+    micro_batch = math.ceil(config.train.batch_size / config.train.accumulate)
+    network, images = on_meta(config, dataset, micro_batch)
     if diagram is not None:
         title = f"{config.model.name} on {dataset.title}"
         try:
@@ -93,10 +95,12 @@ def _print_network(
         print(models.REGISTRY[config.model.name].source)
     print()
     _print_layers(layers, foldable=depth is None)
+    split = f" in micro-batches of {len(images)}" if config.train.accumulate > 1 else ""
     sizes = asdict(memory).items()
     parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in sizes)
     print(
-        f"training at batch {config.train.batch_size} with {config.optimizer.name}, {dtype_name}: "
+        f"training at batch {config.train.batch_size}{split} with {config.optimizer.name}, "
+        f"{dtype_name}: "
         f"about {format_bytes(memory.total)}\n({parts})"
     )
 

@@ -26,7 +26,7 @@ __all__ = [
 # keys that may change when a run is resumed
 RESUME_OVERRIDES = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss"),
-    "train.log_every",
+    *("train.log_every", "train.patience", "train.max_minutes"),
     *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
     *("tracker", "tracker.*"),
 )
@@ -51,7 +51,8 @@ BOOKKEEPING_KEYS = ("sweep", "sweep_on_error", "tracker")
 # keys and groups that reports ignore when they compare runs
 IGNORED_KEYS = (
     *BOOKKEEPING_KEYS,
-    *("data.root", "device.threads", "train.checkpoint_every", "train.log_every", "model.recipe"),
+    *("data.root", "device.threads", "model.recipe"),
+    *("train.checkpoint_every", "train.log_every", "train.max_minutes"),
 )
 
 # runs that differ only in these keys are repetitions

@@ -77,6 +77,8 @@ class DataConfig(Group, frozen=True, kw_only=True):
     test_examples: PositiveInt | None
     folds: Annotated[int, Meta(ge=2)] | None  # number of folds of the cross-validation
     fold: int | None  # the fold that is the validation set, from 0
+    # the defaults equal conf/data, for runs that were recorded without these keys
+    class_weights: Literal["balanced", "none"] = "none"  # weights of the classes in the loss
     root: str | None = None  # folder of the data files, for all datasets but data=folder
     # The following keys are for data=folder.
     path: str | None = None  # folder of the images
@@ -171,6 +173,10 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     # the defaults equal conf/train.yaml, for runs that were recorded without these keys
     last_batch: Literal["weighted", "full", "drop"] = "weighted"
     log_every: PositiveInt | None = None  # training steps
+    accumulate: PositiveInt = 1  # micro-batches of a step
+    select_by: Literal["accuracy", "loss"] = "accuracy"  # figure that chooses best.pt
+    patience: PositiveInt | None = None  # epochs without a better figure that end the run
+    max_minutes: PositiveFloat | None = None  # of one process, not of the whole run
 
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
@@ -182,6 +188,11 @@ class TrainConfig(Group, frozen=True, kw_only=True):
         if self.fail_if_not_learning and self.epochs < 2:
             needed = "it needs train.epochs=2 or more"
             raise ConfigError(f"train.fail_if_not_learning=true compares epochs: {needed}.")
+        if self.accumulate > self.batch_size:
+            raise ConfigError(
+                f"train.accumulate={self.accumulate} is out of range. It must be at most "
+                f"train.batch_size={self.batch_size}: each micro-batch needs an example."
+            )
 
 
 class TensorboardConfig(Group, frozen=True, kw_only=True):
@@ -239,6 +250,11 @@ class Config(Group, frozen=True, kw_only=True):
             known = ", ".join(REFERENCE_OPTIMIZERS)
             name = self.optimizer.name
             raise ConfigError(f"reference.optimizer=true is for {known}, not for {name}.")
+        if self.reference.loss and self.data.class_weights != "none":
+            raise ConfigError(
+                "reference.loss=true has no weights of classes. "
+                "Set data.class_weights=none or reference.loss=false."
+            )
         if self.reference.layers and self.device.precision in ("bf16", "fp16"):
             raise ConfigError(
                 "reference.layers=true computes in fp32, tf32 or fp64, not in "

@@ -17,6 +17,8 @@ from cnnbench.analysis.epochs import (
     take_valid_rows,
 )
 from cnnbench.analysis.format import printable
+from cnnbench.errors import ConfigError
+from cnnbench.runs.reading import look_up, read_config
 from cnnbench.runs.records import read_rows
 
 __all__ = ["plot", "plot_run"]
@@ -62,7 +64,7 @@ _BRAILLE = _Pen(2, 4, _braille, tuple("┤│└─▲"), ("⠒⠒⠒", "⠒ ⠒
 _ASCII = _Pen(1, 1, _letter, tuple("+|+-^"), (".", "o", "8"))
 
 
-def plot(rows: Rows, columns: int, unicode: bool) -> str:
+def plot(rows: Rows, columns: int, unicode: bool, select_by: str = "accuracy") -> str:
     """Return charts of accuracy and loss, side by side if `columns` are enough for both.
 
     They are drawn in braille or, without `unicode`, in ASCII. Either shows without color which
@@ -72,11 +74,13 @@ def plot(rows: Rows, columns: int, unicode: bool) -> str:
     is_side_by_side = columns >= 2 * MIN_WIDTH + GAP
     available = (columns - GAP) // 2 if is_side_by_side else columns
     width = max(MIN_WIDTH, min(available, MAX_WIDTH))
-    accuracy, loss = (_chart(rows, quantity, width, pen) for quantity in ("accuracy", "loss"))
+    accuracy, loss = (
+        _chart(rows, quantity, width, pen, select_by) for quantity in ("accuracy", "loss")
+    )
     pairs = [left.ljust(width + GAP) + right for left, right in zip(accuracy, loss, strict=True)]
     parts = (*metric_lines(rows, "loss"), "both")
     entries = [f"{curve} {part}" for curve, part in zip(pen.curves, parts, strict=False)]
-    best = find_best_row(rows)
+    best = find_best_row(rows, select_by)
     if best is not None:
         value = best["validation_accuracy"]
         epoch = rows.index(best) + 1
@@ -87,7 +91,7 @@ def plot(rows: Rows, columns: int, unicode: bool) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
+def _chart(rows: Rows, quantity: str, width: int, pen: _Pen, select_by: str) -> list[str]:
     """Return the lines of a chart: a heading, the curves, the epochs. All have at most `width`."""
     curves = metric_lines(rows, quantity)
     scale = choose_scale(curves, may_be_log=quantity == "loss")
@@ -105,7 +109,7 @@ def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
         characters = [pen.character(train, other, column, line) for column in range(columns)]
         drawn.append(edge + "".join(characters))
     axis = [below] * columns
-    best = find_best_row(rows)
+    best = find_best_row(rows, select_by)
     if best is not None:
         x = _x_of_epoch(rows.index(best), len(rows), columns * pen.across)
         axis[x // pen.across] = mark
@@ -159,5 +163,10 @@ def plot_run(run: Path, named: bool) -> None:
         unicode = False
     heading = f"{printable(run.name)}\n" if named else ""
     heading = heading.encode(encoding, "replace").decode(encoding)
+    try:
+        select_by = str(look_up(read_config(run), "train", "select_by"))
+    except (OSError, ConfigError):
+        select_by = "accuracy"
+    columns = shutil.get_terminal_size().columns
     # one call of print, since parallel jobs print as well
-    print(f"\n{heading}{plot(rows, shutil.get_terminal_size().columns, unicode)}", flush=True)
+    print(f"\n{heading}{plot(rows, columns, unicode, select_by)}", flush=True)

@@ -13,6 +13,7 @@ __all__ = [
     "STOP_SIGNALS",
     "Preempted",
     "SignalGuard",
+    "TimeLimitReached",
     "end",
     "end_on_signals",
     "preemption_signal",
@@ -59,6 +60,17 @@ def print_from_handler(line: str) -> None:
 
 class Preempted(SystemExit):
     """The end of a run that a scheduler preempts, to start it again later."""
+
+
+class TimeLimitReached(SystemExit):
+    """The end of a run after train.max_minutes. It is saved, and the exit code is 0.
+
+    `history` is its TrainingHistory.
+    """
+
+    def __init__(self, history: Any) -> None:
+        super().__init__(0)
+        self.history = history
 
 
 class SignalGuard:

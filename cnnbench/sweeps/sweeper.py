@@ -20,7 +20,7 @@ from cnnbench.errors import CnnbenchError, ConfigError, format_count
 from cnnbench.reports.terminal_table import print_comparison
 from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
-from cnnbench.runs.signals import SIGTERM_CODE
+from cnnbench.runs.signals import SIGTERM_CODE, TimeLimitReached
 from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, processes
 from cnnbench.sweeps.jobs import (
@@ -296,7 +296,8 @@ class Sweep:
             runs = print_comparison([self.directory])
         runs = [run for run in runs if run.path.name in self.jobs]
         codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
-        codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]
+        stops = [run.status.get("error") for run in runs if run.state == "interrupted"]
+        codes += [SIGTERM_CODE for error in stops if error != TimeLimitReached.__name__]
         if self.launcher in LOCAL:  # the jobs have ended, so another command runs these
             codes += [ConfigError.exit_code for run in runs if run.state == "running"]
         self.request.exit_code = next((code for code in codes if isinstance(code, int)), 0)

@@ -39,9 +39,10 @@ MAX_SHARE = 0.1  # share of a run's time that drawing may take
 class Curves:
     """The picture of a run, redrawn after each epoch, or less often if epochs are short."""
 
-    def __init__(self, path: Path, title: str) -> None:
+    def __init__(self, path: Path, title: str, select_by: str = "accuracy") -> None:
         self.path = path
         self.title = title
+        self.select_by = select_by
         self.due_at = 0.0
 
     def update(self, rows: Rows, steps: Rows = ()) -> None:
@@ -68,25 +69,32 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        write_atomically(self.path, lambda file: write_curves(rows, title, file, steps), sync=sync)
+        write_atomically(
+            self.path,
+            lambda file: write_curves(rows, title, file, steps, self.select_by),
+            sync=sync,
+        )
 
 
-def write_curves(rows: Rows, title: str, file: BinaryIO, steps: Rows = ()) -> None:
+def write_curves(
+    rows: Rows, title: str, file: BinaryIO, steps: Rows = (), select_by: str = "accuracy"
+) -> None:
     """Draw the rows as a PNG into `file`: the same bytes for the same rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         # level 1 saves a ninth of the time, and the file is an eighth larger
         compression = {"compress_level": 1}
         metadata = {"Software": None}
-        draw_curves(rows, title, steps).savefig(
+        draw_curves(rows, title, steps, select_by).savefig(
             file, format="png", metadata=metadata, pil_kwargs=compression
         )
 
 
-def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
+def draw_curves(rows: Rows, title: str, steps: Rows = (), select_by: str = "accuracy") -> "Figure":
     """Return the figure of the rows of metrics.csv and, if there are any, of steps.csv.
 
-    The next call draws on the same figure.
+    `select_by` is the figure that chooses the best epoch, accuracy or loss. The next call draws on
+    the same figure.
     """
     figure = _empty_figure()
     for legend in list(figure.legends):
@@ -99,7 +107,7 @@ def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
     _plot(loss, metric_lines(rows, "loss"), "loss", steps)
     _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy", steps)
     _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr", steps)
-    handles, best = [*accuracy.get_lines()], find_best_row(rows)
+    handles, best = [*accuracy.get_lines()], find_best_row(rows, select_by)
     if best is not None:
         epoch, highest = best["epoch"], best["validation_accuracy"]
         for axes in figure.axes:

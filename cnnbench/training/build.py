@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.format import truncate
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
@@ -11,6 +12,7 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.datasets import normalization
 from cnnbench.data.preprocess import Preprocess, per_channel
+from cnnbench.errors import ConfigError
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device, device_config, resolve_device, setup_device
@@ -19,7 +21,7 @@ from cnnbench.training.init import initialize
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["build_engine", "describe_engine", "on_meta"]
+__all__ = ["balance_classes", "build_engine", "describe_engine", "on_meta"]
 
 
 def build_engine(config: Config, dataset: Dataset, device: Device | None = None) -> EagerEngine:
@@ -61,6 +63,27 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         device,
         config,
     )
+
+
+def balance_classes(engine: EagerEngine, dataset: Dataset, labels: torch.Tensor) -> None:
+    """Give each class the same weight in the loss, for data.class_weights=balanced.
+
+    With n of the N training `labels` in one of K classes, its examples have the weight N / (K n).
+    Their mean is 1.
+
+    Raises:
+        ConfigError: there are no training examples of a class.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=len(dataset.classes))
+    missing = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
+    if missing:
+        raise ConfigError(
+            f"data.class_weights=balanced needs training examples of each class. "
+            f"There are none of: {truncate(', '.join(missing), 200)}. "
+            "Set data.class_weights=none, or take more examples."
+        )
+    weights = len(labels) / (len(counts) * counts.double())
+    engine.class_weights = weights.to(engine.device.torch_device, engine.device.dtype)
 
 
 def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:

@@ -272,7 +272,7 @@ class CheckpointManager:
 
     def due_after_epoch(self, epoch: int) -> bool:
         """Return whether a checkpoint is due after this epoch; it always is after the last."""
-        is_last = epoch == self.state.config.train.epochs
+        is_last = self.state.ending is not None
         return is_last or (self.every.epochs is not None and epoch % self.every.epochs == 0)
 
     def save(self, best: Row | None = None) -> None:

@@ -8,7 +8,7 @@ new process group.
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -198,19 +198,25 @@ class DistributedEngine(EagerEngine):
         finally:
             self._signals = None
 
+    def gradients_kept_local(self) -> AbstractContextManager[None]:
+        return self._network.no_sync()
+
+    def num_micro_batches(self, examples: int) -> int:
+        return self._num_micro_batches
+
     def prepare(self, train: Examples, batch_size: int) -> None:
         """Prepare as in one process, and run a trial step.
 
         After its first step DistributedDataParallel reorders its buckets. With a trial step every
         training step sums gradients in the same order, also the first step of a resumed run.
         """
+        self._set_micro_batches(batch_size)
         super().prepare(train, -(-batch_size // processes().world_size))
         with self.preserve_state():
             self.model.train()
             batch = torch.arange(batch_size, device=self.device.torch_device)
             images, labels = train.take(self._part(batch))
-            objective, *_ = self._objective(*self.augment(self.inputs(images), labels))
-            objective.backward()  # type: ignore[no-untyped-call]
+            self.add_gradients(*self.augment(self.inputs(images), labels), weight=1.0)
 
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
@@ -219,6 +225,7 @@ class DistributedEngine(EagerEngine):
         batches = torch.split(order.to(self.device.torch_device), batch_size) if len(order) else ()
         for batch, factor in zip(batches, lr_factors, strict=True):
             set_lr(self.optimizers, factor)
+            self._set_micro_batches(len(batch))
             part = self._part(batch)
             sums, num_examples = self.train_metrics.sums.clone(), self.train_metrics.examples
             for module in self._synchronized:
@@ -253,10 +260,15 @@ class DistributedEngine(EagerEngine):
         signals = self._signals
         if signals is None:
             return
-        flags = self._flags.settle() if is_last else self.reduce_max([signals.signal or 0, 0, 0])
+        flags = self._flags.settle() if is_last else self.reduce_max([signals.signal or 0, 0, 0, 0])
         if any(flags[:1]):
             signals.signal = flags[0]
             signals.check()
+
+    def _set_micro_batches(self, batch_size: int) -> None:
+        """Split the share of each rank into the same number of parts, as all ranks must agree."""
+        smallest = batch_size // processes().world_size
+        self._num_micro_batches = max(1, min(self.config.accumulate, smallest))
 
     def _part(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the share of this rank, which may be empty, of the indices (N) of a batch."""

@@ -5,7 +5,7 @@ Metrics are summed on the device. Reading a sum makes the host wait, so the loop
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs.signals import SignalGuard
 from cnnbench.training.device import Device
 from cnnbench.training.ema import WeightEma
-from cnnbench.training.losses import make_losses
+from cnnbench.training.losses import make_losses, weigh
 from cnnbench.training.metric_sums import Metrics, MetricSums
 from cnnbench.training.optimizers import set_lr
 
@@ -76,8 +76,9 @@ class EagerEngine:
         )
         self.train_metrics = self.sums_class(device.torch_device, self.skips_nonfinite)
         self.eval_metrics = self.sums_class(device.torch_device)
+        self.class_weights: torch.Tensor | None = None  # (K), None: all classes weigh 1
         self.compiled: dict[str, StepFn] = {}
-        self.compiled_batch_size = 0
+        self.compiled_sizes: dict[str, int] = {}  # the number of examples each is compiled for
 
     @property
     def eval_model(self) -> nn.Module:
@@ -126,7 +127,8 @@ class EagerEngine:
         steps = (self._objective, self._measure)
         try:
             self.compiled = {step.__name__: torch.compile(step, dynamic=False) for step in steps}
-            self.compiled_batch_size = batch_size
+            sizes = batch_size // self.num_micro_batches(batch_size), batch_size
+            self.compiled_sizes = dict(zip(self.compiled, sizes, strict=True))
             with self.preserve_state():
                 self.model.train()
                 self.train_step(images, labels)
@@ -173,9 +175,8 @@ class EagerEngine:
         inputs, targets = self.augment(self.inputs(images), labels)
         buffers = list(self.model.buffers()) if self.skips_nonfinite else []
         previous_values = [buffer.clone() for buffer in buffers]
-        objective, loss, logits = self._run(self._objective, inputs, targets)
+        loss, logits = self.add_gradients(inputs, targets, weight)
         self.train_metrics.update(loss, logits, labels)
-        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
         for buffer, previous in zip(buffers, previous_values, strict=True):
             buffer.copy_(torch.where(loss.isfinite(), buffer, previous))
         if self.config.grad_clip_norm is not None:
@@ -188,6 +189,39 @@ class EagerEngine:
         self.scaler.update(None if self.scales_gradients else 1.0)
         if self.average is not None:
             self.average.update()
+
+    def add_gradients(
+        self, inputs: torch.Tensor, targets: torch.Tensor, weight: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradient times `weight`; return the mean loss and the logits (N, K).
+
+        With train.accumulate the gradient is the sum over micro-batches, which are sized alike to
+        within one example. Takes inputs (N, C, S, S), and targets (N) or (N, K).
+        """
+        parts = self.num_micro_batches(len(targets))
+        if parts == 1:
+            objective, loss, logits = self._run(self._objective, inputs, targets)
+            self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
+            return loss, logits
+        losses, all_logits = [], []
+        micro_batches = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        for number, (some_inputs, some_targets) in enumerate(micro_batches, 1):
+            share = len(some_targets) / len(targets)
+            with nullcontext() if number == parts else self.gradients_kept_local():
+                objective, loss, logits = self._run(self._objective, some_inputs, some_targets)
+                objective = self.scaler.scale(objective * (weight * share))
+                objective.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach() * share)
+            all_logits.append(logits.detach())
+        return torch.stack(losses).sum(), torch.cat(all_logits)
+
+    def num_micro_batches(self, examples: int) -> int:
+        """Return how many micro-batches a batch of `examples` is split into."""
+        return min(self.config.accumulate, examples)
+
+    def gradients_kept_local(self) -> AbstractContextManager[None]:
+        """Let the gradients of the block, not of the last micro-batch, stay on this rank."""
+        return nullcontext()
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
@@ -253,17 +287,22 @@ class EagerEngine:
         self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Run `forward`, compiled for full batches: any other size would be compiled again."""
-        if len(labels) == self.compiled_batch_size:
+        if len(labels) == self.compiled_sizes.get(forward.__name__):
             forward = self.compiled[forward.__name__]
         return forward(inputs, labels)
 
     def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the objective to minimize, the loss to report, and the logits (N, K)."""
         logits, *auxiliary = self._forward(self.model, inputs)
-        loss = self.loss(logits, targets)
-        objective = loss
+        loss = objective = self.loss(logits, targets)
+        weights: tuple[torch.Tensor, ...] = ()
+        if self.class_weights is not None:  # the reported loss has no weights, as in evaluation
+            weights = (weigh(targets, self.class_weights),)
+            objective = self.loss(logits, targets, *weights)
         for auxiliary_logits in auxiliary:
-            objective = objective + AUXILIARY_WEIGHT * self.loss(auxiliary_logits, targets)
+            objective = objective + AUXILIARY_WEIGHT * self.loss(
+                auxiliary_logits, targets, *weights
+            )
         if self.config.l1 > 0:
             objective = objective + self.config.l1 * self.l1_penalty(self.model)
         return objective, loss, logits

@@ -12,10 +12,11 @@ from tqdm import tqdm
 from cnnbench.analysis.format import format_count, format_time_left
 from cnnbench.data.device_data import epoch_order
 from cnnbench.runs.directory import log_to_file
+from cnnbench.runs.signals import TimeLimitReached
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.schedules import lr_factor
-from cnnbench.training.state import Row, TrainingState
+from cnnbench.training.state import Row, TrainingHistory, TrainingState
 
 __all__ = ["fit"]
 
@@ -26,15 +27,16 @@ PROGRESS_S = 60.0  # seconds between log lines of progress if there is no progre
 
 
 def fit(state: TrainingState) -> Generator[Row, None, None]:
-    """Train until the configured number of epochs; yield the row of metrics.csv after each.
+    """Train until train.epochs or train.patience end it; yield each epoch's row of metrics.csv.
 
     With train.log_every also yield each row of steps.csv, which has the key "step".
-    With a validation set, best.pt holds the weights of the epoch with the best validation accuracy.
+    With a validation set, best.pt holds the weights of the best epoch by train.select_by.
     With data.validation=0 the test set is evaluated after each epoch, and there is no best.pt.
 
     Raises:
         DivergedError: a loss or a weight is not finite. The last checkpoint is older.
         KeyboardInterrupt, SystemExit: a signal ended the run. Its progress is saved.
+        TimeLimitReached: train.max_minutes ended it, at least one step on. Its progress is saved.
         OSError: a checkpoint cannot be written.
     """
     config, engine, watch = state.config, state.engine, state.watch
@@ -49,7 +51,8 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
         leave=False,
     )
     try:
-        for epoch in range(state.epoch, config.train.epochs + 1):
+        while not state.ending:
+            epoch = state.epoch
             with watch("train"):
                 train_metrics = yield from _train_epoch(state, checkpoints, bar)
             if train_metrics.num_nonfinite:
@@ -69,9 +72,8 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 # Without sync, as the checkpoint has the rows: training does not wait for the disk.
                 with watch("records"):
                     state.run_directory.write_rows("metrics.csv", state.rows, sync=False)
-            best, key = None, "validation_accuracy"
-            if key in row and (state.best is None or row[key] > state.best[key]):
-                best = state.best = row
+            best = row if state.is_best(row) else None
+            state.best = best or state.best
             if best or checkpoints.due_after_epoch(epoch):
                 checkpoints.save(best)
             yield row
@@ -135,11 +137,12 @@ def _train_epoch(
         state.train_s = earlier_s + watch.spent("train")
         bar.update(examples)
         is_old = time.perf_counter() - refreshed_at > REFRESH_S
-        flags = signals.signal or 0, checkpoints.due_by_time(), is_old
-        signal, is_due_by_time, refresh = engine.reduce_max(flags)
+        is_late = time.perf_counter() >= state.stop_at
+        flags = signals.signal or 0, is_late, checkpoints.due_by_time(), is_old
+        signal, is_over, is_due_by_time, refresh = engine.reduce_max(flags)
         is_due = is_due_by_time or checkpoints.due_at_step(earlier_steps + state.step)
         is_logged = state.step_log.is_due(earlier_steps + state.step)
-        if state.step == len(lr_factors) or is_due or signal or refresh or is_logged:
+        if state.step == len(lr_factors) or is_due or signal or is_over or refresh or is_logged:
             metrics = engine.train_metrics.compute()
             if not math.isfinite(metrics.loss):
                 first, last = earlier_steps + refreshed_step + 1, earlier_steps + state.step
@@ -150,13 +153,16 @@ def _train_epoch(
             if is_logged:
                 yield _log_step(state, earlier_steps + state.step, lr_factors, bar)
             refreshed_at, refreshed_step = time.perf_counter(), state.step
-            is_late = refreshed_at - logged_at >= PROGRESS_S
-            if bar.disable and is_late and state.step < len(lr_factors):
+            is_silent = bar.disable and refreshed_at - logged_at >= PROGRESS_S
+            if is_silent and state.step < len(lr_factors):
                 _log_progress(state)
                 logged_at = refreshed_at
             if signal:
                 signals.signal = signal  # another rank may have received it
                 signals.check()
+            if is_over:
+                log.info(f"The time of train.max_minutes={config.train.max_minutes:g} is over.")
+                raise TimeLimitReached(TrainingHistory(state.rows, state.best))
         if is_due:
             checkpoints.save()
     return engine.train_metrics.compute()

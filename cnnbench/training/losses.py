@@ -1,7 +1,8 @@
 """Loss functions: the mean loss of a batch from logits (N, K) and targets.
 
 Targets are labels, int64 (N), or probabilities of the classes, float (N, K), for mixed images.
-One-hot probabilities, which may also be integers, give the same loss as labels.
+One-hot probabilities, which may also be integers, give the same loss as labels. The loss of each
+example can be multiplied by a weight (N); the sum is still divided by N.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from torch.nn import functional
 from cnnbench.config import TrainConfig
 from cnnbench.reference import losses, penalties
 
-__all__ = ["Losses", "make_losses"]
+__all__ = ["Losses", "make_losses", "weigh"]
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[..., torch.Tensor]  # of logits, targets and, except in the reference, weights
 
 
 class Losses(NamedTuple):
@@ -39,6 +40,11 @@ def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
     return Losses(named[config.loss], _l1_penalty)
 
 
+def weigh(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:
+    """Return the weight (N) of each example: that of its class, or the mean of mixed classes."""
+    return class_weights[targets] if targets.ndim == 1 else targets @ class_weights
+
+
 def _to_labels_or_floats(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Return integer one-hot targets (N, K) as floats, other targets as they are.
 
@@ -52,23 +58,34 @@ def _to_labels_or_floats(targets: torch.Tensor, logits: torch.Tensor) -> torch.T
 
 
 def _cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    *,
+    label_smoothing: float,
 ) -> torch.Tensor:
     """Return the cross-entropy of the softmax, with label smoothing."""
     targets = _to_labels_or_floats(targets, logits)
-    return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    loss = partial(functional.cross_entropy, logits, targets, label_smoothing=label_smoothing)
+    return loss() if weights is None else (weights * loss(reduction="none")).mean()
 
 
-def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _nll(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the negative log-likelihood of the log-softmax: cross-entropy in two steps."""
     targets = _to_labels_or_floats(targets, logits)
     log_probabilities = functional.log_softmax(logits, dim=1)
     if targets.is_floating_point():
-        return -(targets * log_probabilities).sum(dim=1).mean()
-    return functional.nll_loss(log_probabilities, targets)
+        each = -(targets * log_probabilities).sum(dim=1)
+        return each.mean() if weights is None else (weights * each).mean()
+    loss = partial(functional.nll_loss, log_probabilities, targets)
+    return loss() if weights is None else (weights * loss(reduction="none")).mean()
 
 
-def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _mse(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return the mean squared difference of softmax and targets over all N * K numbers.
 
     Labels count as one-hot probabilities.
@@ -76,7 +93,8 @@ def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     targets = _to_labels_or_floats(targets, logits)
     if not targets.is_floating_point():
         targets = functional.one_hot(targets, logits.shape[1])
-    return functional.mse_loss(logits.softmax(dim=1), targets.to(logits.dtype))
+    loss = partial(functional.mse_loss, logits.softmax(dim=1), targets.to(logits.dtype))
+    return loss() if weights is None else (weights[:, None] * loss(reduction="none")).mean()
 
 
 def _l1_penalty(model: nn.Module) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # errors that need no PyTorch are reported before it is impor
     from cnnbench.data.catalog import Dataset
     from cnnbench.training.device import Device
 
-__all__ = ["Preflight", "check"]
+__all__ = ["Preflight", "advise_accumulate", "check"]
 
 log = logging.getLogger("cnnbench")
 
@@ -54,6 +55,7 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
     datasets.prefetch_dataset(
         config.data
     )  # while PyTorch is imported; `load_dataset` raises the errors
+    _check_selection(config, dataset)
     heading = _describe_run(config, dataset, num_train)
     if announce:
         log.info(heading)
@@ -75,7 +77,7 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
     _check_last_batch(config, network, image, num_train)
     if config.data.name == FOLDER:  # the data sets of the catalog are small
         _check_images_fit(dataset, device)
-    batch_size = min(config.train.batch_size, num_train)
+    batch_size = math.ceil(min(config.train.batch_size, num_train) / config.train.accumulate)
     _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
     return Preflight(device, cost.multiplications, heading, announce)
 
@@ -106,6 +108,18 @@ def _check_trackers(config: Config) -> None:
             )
 
 
+def _check_selection(config: Config, dataset: Dataset) -> None:
+    """Check that there is a validation set if a figure of it shall choose or end something."""
+    train = config.train
+    wanted = [] if train.patience is None else [f"train.patience={train.patience}"]
+    wanted += ["train.select_by=loss"] if train.select_by == "loss" else []
+    if wanted and not count_validation(config.data, dataset):
+        raise ConfigError(
+            f"{' and '.join(wanted)} need a validation set, as the test set must not choose "
+            f"anything: data.validation={config.data.validation} leaves none."
+        )
+
+
 def _check_last_batch(
     config: Config, network: nn.Module, image: torch.Tensor, num_train: int
 ) -> None:
@@ -123,11 +137,19 @@ def _check_last_batch(
     last = num_train % batch_size or batch_size
     if not config.device.sync_batchnorm:
         last = max(1, last // world_size)
+    micro_batch = max(1, last // config.train.accumulate)
     try:
-        check_training_forward(config.model.name, network, image.new_empty(last, *image.shape[1:]))
+        images = image.new_empty(micro_batch, *image.shape[1:])
+        check_training_forward(config.model.name, network, images)
     except ConfigError as error:
-        if last > 1:
+        if micro_batch > 1:
             raise
+        if last > 1:
+            raise ConfigError(
+                f"{error}\nThat is a micro-batch of the last batch, of "
+                f"{format_count(last, 'example')}: train.accumulate={config.train.accumulate} "
+                "splits it too far. Lower it, or take another train.batch_size."
+            ) from error
         advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""
         raise ConfigError(
             f"{error}\nThat is the last batch of "
@@ -149,6 +171,25 @@ def _check_memory(config: Config, network: nn.Module, images: torch.Tensor, devi
     if on_cpu and not device.compile and ":" not in config.model.name:
         dtype = device.autocast_dtype or device.dtype
         _check_fits(config, device, estimate_memory(network, images, config.optimizer, dtype))
+
+
+def advise_accumulate(
+    config: Config, memory: TrainingMemory, device_bytes: int, at_least: int = 1
+) -> str:
+    """Return the advice to split the batch into micro-batches that fit, "" if no number does.
+
+    `memory` is that of a micro-batch with the present train.accumulate.
+    """
+    batch_size = config.train.batch_size
+    bytes_of_image = memory.activations / math.ceil(batch_size / config.train.accumulate)
+    fitting = int((device_bytes - memory.total + memory.activations) / bytes_of_image)
+    if fitting < 1:
+        return ""
+    number = max(at_least, math.ceil(batch_size / fitting))
+    if number > batch_size:
+        return ""
+    images = format_count(math.ceil(batch_size / number), "image")
+    return f", or split the batch by train.accumulate={number} into micro-batches of {images}"
 
 
 def _check_images_fit(dataset: Dataset, device: Device) -> None:
@@ -174,7 +215,7 @@ def _check_fits(config: Config, device: Device, memory: TrainingMemory) -> None:
     parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in sizes)
     remedy = "data.resize, or take a smaller network"
     if memory.activations:
-        remedy = "train.batch_size or data.resize"
+        remedy = "train.batch_size or data.resize" + advise_accumulate(config, memory, device_bytes)
     raise ConfigError(
         f"Out of memory: training {config.model.name} with "
         f"train.batch_size={config.train.batch_size} data.resize={config.data.resize} "

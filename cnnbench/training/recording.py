@@ -41,7 +41,7 @@ class Recorder:
         self.run = run
         self.trackers = trackers
         self.multiply_adds = multiply_adds
-        self.curves = Curves(run.path / "curves.png", title)
+        self.curves = Curves(run.path / "curves.png", title, config.train.select_by)
         self.has_steps = False  # whether steps.csv has the rows before this process
 
     def step(self, row: Row) -> None:
@@ -89,6 +89,7 @@ class Recorder:
             "tta": config.train.tta,
             "test_accuracy": result.test.accuracy,
             "test_loss": result.test.loss,
+            "ended_by": self.state.ending,
             "best": result.best,
             "final": result.rows[-1],
             "wall_s": self.state.watch.as_dict(),
@@ -99,10 +100,18 @@ class Recorder:
 
     def _log_summary(self, result: TrainingResult) -> None:
         config, watch = self.state.config, self.state.watch
+        train = config.train
+        if self.state.ending == "patience":
+            log.info(
+                f"Ended after {format_count(len(result.rows), 'epoch')} by "
+                f"train.patience={train.patience}: none of the last had a better validation "
+                f"{train.select_by}."
+            )
         weights = "after the last epoch"
         if result.best:
             weights = f"with the weights of epoch {result.best['epoch']}, the best on validation"
-        tta = " with TTA hflip" if config.train.tta == "hflip" else ""
+            weights += " by its loss" if train.select_by == "loss" else ""
+        tta = " with TTA hflip" if train.tta == "hflip" else ""
         log.info(f"Test accuracy{tta} {result.test.accuracy:.4f}, {weights}.")
         parts = [f"{part} {part_s:.1f}" for part, part_s in watch.seconds.items() if part_s >= 0.05]
         log.info(f"{watch.total_s:.1f} s in all: {', '.join(parts)}.")

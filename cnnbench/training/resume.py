@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnbench import config as configuration
 from cnnbench.analysis.format import format_count
-from cnnbench.config import FOLDER, Config, as_dict
+from cnnbench.config import FOLDER, Config, TrainConfig, as_dict
 from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -24,7 +24,7 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.state import State, check_values
+from cnnbench.training.state import State, check_values, ending, is_row
 
 __all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
@@ -47,6 +47,13 @@ class ResumeState:
     def epochs(self) -> int:
         """The number of finished epochs."""
         return 0 if self.last is None else len(self.last["rows"])
+
+    def find_ending(self, train: TrainConfig) -> str | None:
+        """Return what has ended the run, as `state.ending` does; None if nothing has."""
+        if self.last is None or not self.is_finished:
+            return None
+        best = None if self.best is None else self.best.get("row")
+        return ending(train, self.last["rows"], best if is_row(best) else None)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The command line, jobs of sweeps, `cnnbench resume`, cnnbench.api and every rank
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TypeAlias
 import torch
 
 from cnnbench.analysis.format import format_count
+from cnnbench.analysis.memory import estimate_memory
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.data import datasets
 from cnnbench.data.device_data import ResidentData
@@ -25,11 +27,11 @@ from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
-from cnnbench.training.build import build_engine
+from cnnbench.training.build import balance_classes, build_engine, on_meta
 from cnnbench.training.device import Device, cleaned_up
 from cnnbench.training.loop import fit
 from cnnbench.training.metric_sums import Metrics
-from cnnbench.training.preflight import Preflight, check
+from cnnbench.training.preflight import Preflight, advise_accumulate, check
 from cnnbench.training.recording import Recorder, log_setup, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
 from cnnbench.training.state import (
@@ -85,10 +87,13 @@ def train(
         CnnbenchError: the configuration is wrong, the data are unavailable, training diverged,
             memory is short, or the checkpoint does not fit.
         StoppedByOnEpoch: `on_epoch` returned False; the progress is saved.
+        TimeLimitReached: train.max_minutes have passed; the progress is saved.
         KeyboardInterrupt, SystemExit: a signal ended the run; the progress is saved.
         OSError: the run directory cannot be written to.
     """
     watch = Stopwatch(time.perf_counter() if started is None else started)
+    minutes = config.train.max_minutes
+    stop_at = math.inf if minutes is None else watch.started + 60 * minutes
     with nullcontext() if run_directory is None else run_directory.recorded_status():
         if run_directory is not None:
             _record_start(run_directory, config, resume)
@@ -101,6 +106,7 @@ def train(
         watch.add({"start": watch.total_s})
         try:
             state = _build_state(config, run_directory, checked.device, watch)
+            state.stop_at = stop_at
             with _join_ranks(state, resume or ResumeState()) as (group, resume):
                 _restore_and_prepare(state, resume, group)
                 with recording(state, resume, checked.multiply_adds) as recorder:
@@ -174,6 +180,8 @@ def _build_state(
         engine = build_engine(config, dataset, device)
     with watch("data"):
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
+        if config.data.class_weights == "balanced":
+            balance_classes(engine, dataset, data.train.labels)
     return TrainingState(
         config, engine, dataset, data, watch, SignalGuard(prints_notice=run is not None), run
     )
@@ -246,10 +254,18 @@ def _require_learning(config: Config, rows: list[Row]) -> None:
 def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> ConfigError:
     """Return the error for a batch that does not fit, with the memory and the keys to lower."""
     size, reason = config.data.resize, str(error).partition("\n")[0]
+    micro_batch = math.ceil(config.train.batch_size / config.train.accumulate)
+    network, images = on_meta(config, datasets.dataset_info(config.data), micro_batch)
+    memory = estimate_memory(
+        network, images, config.optimizer, device.autocast_dtype or device.dtype
+    )
+    more = 2 * config.train.accumulate
+    split = advise_accumulate(config, memory, device.whole_memory(), at_least=more)
     return ConfigError(
         f"Out of memory for a batch of {format_count(config.train.batch_size, 'image')} of "
         f"{size} x {size} pixels: {reason}\n"
         f"{device.describe_memory()}\n"
-        f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
+        f"Lower train.batch_size={config.train.batch_size} or data.resize={size}{split}. "
+        "cnnbench summary "
         "estimates the memory of training. The batch size is never reduced automatically."
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from cnnbench.config import Config, as_dict
+from cnnbench.config import Config, TrainConfig, as_dict
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
@@ -27,6 +27,8 @@ __all__ = [
     "TrainingResult",
     "TrainingState",
     "check_values",
+    "ending",
+    "is_row",
     "restore",
     "seed_for",
     "snapshot",
@@ -47,10 +49,12 @@ class TrainingHistory:
 
     @property
     def value(self) -> float:
-        """The figure that runs are compared by: the best validation accuracy.
+        """The figure that runs are compared by: the validation accuracy of the best epoch.
 
-        With data.validation=0 it is the last test accuracy.
+        With data.validation=0 it is the last test accuracy. It is NaN before the first epoch ends.
         """
+        if not self.rows:
+            return math.nan
         return self.best["validation_accuracy"] if self.best else self.rows[-1]["test_accuracy"]
 
 
@@ -67,7 +71,8 @@ class TrainingState:
 
     `rows` holds a row for each finished epoch. `step` counts the finished steps of the current
     epoch, which took `train_s` seconds. `best` is the row of the weights in best.pt, if there is a
-    validation set. `run_directory` is None on worker ranks, which write nothing.
+    validation set. `run_directory` is None on worker ranks, which write nothing. `stop_at` is the
+    perf_counter time of train.max_minutes.
     """
 
     config: Config
@@ -81,6 +86,7 @@ class TrainingState:
     step: int = 0
     train_s: float = 0.0
     best: Row | None = None
+    stop_at: float = math.inf
     step_log: StepLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +96,21 @@ class TrainingState:
     def epoch(self) -> int:
         """The current epoch, counted from 1."""
         return len(self.rows) + 1
+
+    @property
+    def ending(self) -> str | None:
+        """The end of the run after the finished epochs, as `ending` names it."""
+        return ending(self.config.train, self.rows, self.best)
+
+    def is_best(self, row: Row) -> bool:
+        """Return whether a row is better than `best` by train.select_by on the validation set."""
+        key = f"validation_{self.config.train.select_by}"
+        if key not in row:
+            return False
+        if self.best is None:
+            return True
+        sign = -1 if self.config.train.select_by == "loss" else 1
+        return sign * row[key] > sign * self.best[key]
 
     @property
     def batch_size(self) -> int:
@@ -112,6 +133,18 @@ class TrainingState:
     @property
     def eval_examples(self) -> Examples:
         return self.data.validation if len(self.data.validation) else self.data.test
+
+
+def ending(train: TrainConfig, rows: list[Row], best: Row | None) -> str | None:
+    """Return what ends a run with these finished epochs: "epochs", "patience" or None.
+
+    It follows from the rows alone, so that a resumed run ends where an uninterrupted one does.
+    """
+    if len(rows) >= train.epochs:
+        return "epochs"
+    if train.patience is None or best is None:
+        return None
+    return "patience" if len(rows) - best["epoch"] >= train.patience else None
 
 
 def snapshot(state: TrainingState, shared: State) -> State:
@@ -147,7 +180,7 @@ def check_values(last: State) -> None:
     train_s: Any = last.get("train_s")
     sound = {
         "config": isinstance(config, dict),
-        "rows": isinstance(rows, list) and all(map(_is_row, rows)),
+        "rows": isinstance(rows, list) and all(map(is_row, rows)),
         "step": type(step) is int and step >= 0,
         "examples": type(last.get("examples")) is int,
         "train_s": _is_duration(train_s) and (train_s > 0 or step == 0),
@@ -158,7 +191,7 @@ def check_values(last: State) -> None:
         raise CheckpointError(f"{UNFIT}: invalid {wrong}.")
 
 
-def _is_row(value: Any) -> bool:
+def is_row(value: Any) -> bool:
     """Return whether an untrusted value has the columns and numbers of a row of metrics.csv."""
     first, last = ("epoch", "lr", "train_loss", "train_accuracy"), ("epoch_s", "examples_per_s")
     headers = [
@@ -193,7 +226,7 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
     engine = state.engine
     try:
         if best is not None:
-            if not _is_row(best["row"]):
+            if not is_row(best["row"]):
                 raise ValueError("best.pt has no valid row of metrics")
             # Only to check that the weights fit: those of `last` replace them below.
             engine.eval_model.load_state_dict(best["model"])

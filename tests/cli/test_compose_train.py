@@ -163,7 +163,7 @@ def test_title_of_the_last_curves_has_the_test_accuracy(
 ) -> None:
     titles: list[str] = []
     monkeypatch.setitem(
-        SHORTCUTS, (curves, "write_curves"), lambda rows, title, file, steps: titles.append(title)
+        SHORTCUTS, (curves, "write_curves"), lambda rows, title, *_: titles.append(title)
     )
     assert within(*SMALL, "hydra.run.dir=run", "train.tta=hflip").returncode == 0
     accuracy = json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"]

@@ -15,7 +15,7 @@ from cnnbench.trackers import curves
 __all__ = ["SHORTCUTS"]
 
 
-def draw_nothing(rows: object, title: str, file: BinaryIO, steps: object) -> None:
+def draw_nothing(rows: object, title: str, file: BinaryIO, *_: object) -> None:
     Image.new("L", (4, 4), 255).save(file, format="png")
 
 
