@@ -17,7 +17,7 @@ from cnnbench.training import checkpoint, loop
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import Row, State, restore
 
-__all__ = ["NewTraining", "ResumableTraining", "assert_resumes_to"]
+__all__ = ["STEPS_PER_EPOCH", "NewTraining", "ResumableTraining", "assert_resumes_to"]
 
 COMPARED_KEYS = ("model", "average", "optimizers", "scaler", "generators", "sums", "examples")
 STEPS_PER_EPOCH = 3
