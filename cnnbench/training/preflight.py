@@ -135,19 +135,19 @@ def _check_last_batch(
             "Take a larger batch, or start fewer processes."
         )
     last = num_train % batch_size or batch_size
-    if not config.device.sync_batchnorm:
-        last = max(1, last // world_size)
-    micro_batch = max(1, last // config.train.accumulate)
+    share = max(1, last // world_size)
+    normalized = last if config.device.sync_batchnorm else share  # images of one set of statistics
+    micro_batch = normalized // min(config.train.accumulate, share)
     try:
         images = image.new_empty(micro_batch, *image.shape[1:])
         check_training_forward(config.model.name, network, images)
     except ConfigError as error:
         if micro_batch > 1:
             raise
-        if last > 1:
+        if normalized > 1:
             raise ConfigError(
                 f"{error}\nThat is a micro-batch of the last batch, of "
-                f"{format_count(last, 'example')}: train.accumulate={config.train.accumulate} "
+                f"{format_count(normalized, 'example')}: train.accumulate={config.train.accumulate} "
                 "splits it too far. Lower it, or take another train.batch_size."
             ) from error
         advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""

@@ -8,7 +8,8 @@ from helpers.config_changes import change
 
 from cnnbench.config import Config
 from cnnbench.data.catalog import get
-from cnnbench.training.build import build_engine, describe_engine, on_meta
+from cnnbench.errors import ConfigError
+from cnnbench.training.build import balance_classes, build_engine, describe_engine, on_meta
 from cnnbench.training.device import Device
 from cnnbench.training.distributed import DistributedEngine
 from cnnbench.training.engine import EagerEngine
@@ -79,3 +80,21 @@ def test_record_describes_the_device_and_its_settings(config: Config) -> None:
     assert record["threads"] == 1
     assert (record["engine"], record["compile"], record["tta"]) == ("eager", False, "none")
     assert (record["world_size"], record["backend"]) == (1, None)
+
+
+def test_balanced_classes_have_equal_weights_in_sum_and_a_mean_of_1(config: Config) -> None:
+    engine = build_engine(config, DATASET)
+    labels = torch.arange(10).repeat_interleave(torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 55]))
+    balance_classes(engine, DATASET, labels)
+    assert engine.class_weights is not None
+    weights = engine.class_weights[labels]
+    assert weights.mean().item() == pytest.approx(1)
+    sums = [weights[labels == label].sum().item() for label in range(10)]
+    assert sums == pytest.approx([10.0] * 10)
+
+
+def test_class_without_training_examples_cannot_be_balanced(config: Config) -> None:
+    engine = build_engine(config, DATASET)
+    message = "needs training examples of each class. There are none of: Trouser, Ankle boot."
+    with pytest.raises(ConfigError, match=message):
+        balance_classes(engine, DATASET, torch.tensor([0, 2, 3, 4, 5, 6, 7, 8]))

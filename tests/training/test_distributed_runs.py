@@ -117,6 +117,33 @@ def test_two_ranks_have_the_metrics_of_one_process(
     assert load_metrics(run) == pytest.approx(load_metrics(single_run), rel=1e-4)
 
 
+def test_micro_batches_on_two_ranks_have_the_metrics_of_one_process(
+    forks: ForkServer, tmp_path: Path, single_run: Path
+) -> None:
+    assert_success(run_ranks(forks, *JOB, "train.accumulate=3", folder=tmp_path))
+    assert load_metrics(tmp_path / "run") == pytest.approx(load_metrics(single_run), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_ranks_agree_on_the_micro_batches_of_a_share_that_differs_by_one(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    # The last batch of 7 is 4 and 3. Statistics and losses are synchronized in each micro-batch.
+    changes = ("train.accumulate=4", "train.on_nonfinite_loss=skip", "train.batch_size=19")
+    assert_success(run_ranks(forks, *JOB, *SYNC_BATCHNORM, *changes, folder=tmp_path))
+
+
+def test_time_limit_stops_all_ranks_and_resume_gives_the_same_bits(
+    forks: ForkServer, tmp_path: Path, two_rank_run: tuple[list[Done], Path]
+) -> None:
+    ranks = run_ranks(forks, *JOB, "train.max_minutes=1e-9", folder=tmp_path)
+    assert_success(ranks)
+    assert ranks[0].stderr.endswith("-m cnnbench resume run\n")
+    assert_success(run_ranks(forks, "resume", "run", "train.max_minutes=null", folder=tmp_path))
+    _, uninterrupted = two_rank_run
+    assert find_differences(tmp_path / "run", uninterrupted) == []
+
+
 @pytest.mark.slow
 def test_three_ranks_have_the_metrics_of_one_process(
     forks: ForkServer, tmp_path: Path, single_run: Path

@@ -182,6 +182,30 @@ def test_reported_loss_excludes_the_l1_penalty(
     assert_metrics_close(engine.train_metrics.compute(), expected)
 
 
+@EACH_DEVICE
+def test_class_weights_multiply_gradients_but_not_the_reported_loss(
+    linear_network: nn.Sequential,
+    sgd_config: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(linear_network, sgd_config, device)
+    expected, _, _ = compute_expected(linear_network, examples)
+    class_weights = [0.5, 1.0, 2.0, 4.0]
+    engine.class_weights = torch.tensor(class_weights, device=device.torch_device)
+    gradient = torch.zeros(4, 16, device=device.torch_device)
+    for label, weight in enumerate(class_weights):
+        chosen = Examples(
+            examples.images[examples.labels == label], examples.labels[examples.labels == label]
+        )
+        _, weight_gradient, _ = compute_expected(linear_network, chosen)
+        gradient += weight * len(chosen) / len(examples) * weight_gradient
+    update, _ = measure_update(engine, examples)
+    assert_close(update, -LR * gradient)
+    assert_metrics_close(engine.train_metrics.compute(), expected)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_images_have_the_memory_format_of_the_device(
     channels_last: bool,

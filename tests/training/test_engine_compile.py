@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.config_changes import change
 from helpers.devices import MakeEngine
 from torch import nn
 
@@ -66,6 +67,21 @@ def test_full_batches_run_compiled_and_smaller_batches_uncompiled(
         ("_measure", 8),
         ("_measure", 8),
     ]
+
+
+def test_micro_batches_run_compiled(
+    make_compiled: MakeCompiled,
+    config: Config,
+    examples: Examples,
+    compiled_calls: list[tuple[str, int]],
+) -> None:
+    change(config, train__accumulate=2)
+    engine = make_compiled(True)
+    engine.prepare(examples, BATCH)
+    assert compiled_calls == [("_objective", 4), ("_objective", 4), ("_measure", 8)]
+    compiled_calls.clear()
+    list(engine.steps(examples, torch.arange(16), BATCH, [1.0, 1.0]))
+    assert compiled_calls == [("_objective", 4)] * 4
 
 
 def test_prepare_compiles_before_training(

@@ -9,7 +9,7 @@ from helpers.config_changes import change
 from torch import nn
 
 from cnnbench.config import Config
-from cnnbench.training.losses import make_losses
+from cnnbench.training.losses import make_losses, weigh
 
 LOGITS = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 LABELS = torch.tensor([1, 0])
@@ -127,3 +127,24 @@ def test_l1_penalty_excludes_biases_and_batch_norm(config: Config) -> None:
         network[0].weight.copy_(torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]]))
         network[2].weight.copy_(torch.tensor([[-0.5, 0.25]]))
     assert make_losses(config.train).l1_penalty(network).item() == 10.75
+
+
+@pytest.mark.parametrize(
+    ("name", "label_smoothing"),
+    [("cross_entropy", 0.0), ("cross_entropy", 0.3), ("nll", 0.0), ("mse", 0.0)],
+)
+@pytest.mark.parametrize("targets", [LABELS, torch.tensor([[0.0, 0.7, 0.3], [0.5, 0.5, 0.0]])])
+def test_weights_multiply_the_losses_of_the_examples(
+    targets: torch.Tensor, name: str, label_smoothing: float, config: Config
+) -> None:
+    change(config, train__loss=name, train__label_smoothing=label_smoothing)
+    loss = make_losses(config.train).loss
+    first, second = (loss(LOGITS[[row]], targets[[row]]).item() for row in (0, 1))
+    weighted = loss(LOGITS, targets, torch.tensor([0.5, 3.0])).item()
+    assert weighted == pytest.approx((0.5 * first + 3.0 * second) / 2, rel=1e-6)
+
+
+def test_weight_of_an_example_is_that_of_its_class() -> None:
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    assert weigh(LABELS, weights).tolist() == [2.0, 1.0]
+    assert weigh(torch.tensor([[0.5, 0.0, 0.5]]), weights).tolist() == [2.5]

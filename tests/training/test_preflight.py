@@ -38,7 +38,12 @@ def test_too_many_activations_suggest_a_smaller_batch(
     done = within(*LENET)
     assert done.returncode == 2
     assert "train.batch_size=256 data.resize=28 takes at least 8.9 MiB" in done.stderr
-    assert "cpu has 4.0 MiB in all.\nLower train.batch_size or data.resize." in done.stderr
+    assert (
+        "cpu has 4.0 MiB in all.\nLower train.batch_size or data.resize, or split the batch by "
+        "train.accumulate=3 into micro-batches of 86 images." in done.stderr
+    )
+    assert within(*LENET, "train.accumulate=3").returncode == 0
+    assert within(*LENET, "train.accumulate=2").returncode == 2
 
 
 def test_too_many_weights_suggest_a_smaller_network(
@@ -85,3 +90,43 @@ def test_custom_models_may_keep_fewer_activations(
     set_device_memory(monkeypatch, 3 * WEIGHTS)
     (tmp_path / "frugal.py").write_text("from cnnbench.models.simple_cnn import SimpleCNN\n")
     assert within(*LENET, "model=simple_cnn", "model.name=frugal:SimpleCNN").returncode == 0
+
+
+def test_no_split_is_advised_where_no_image_fits(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_device_memory(monkeypatch, 2 * WEIGHTS + ACTIVATIONS / 300)
+    done = within(*LENET)
+    assert done.returncode == 2
+    assert "Lower train.batch_size or data.resize. " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("train.patience=3", "data.validation=0"),
+            "train.patience=3 need a validation set, as the test set must not choose anything",
+        ),
+        (
+            ("train.patience=3", "train.select_by=loss", "data.validation=0"),
+            "train.patience=3 and train.select_by=loss need a validation set",
+        ),
+        (
+            (
+                "model=bn_lenet",
+                "data.train_examples=70",
+                "train.batch_size=64",
+                "train.accumulate=4",
+            ),
+            "That is a micro-batch of the last batch, of 6 examples: train.accumulate=4 splits it "
+            "too far. Lower it, or take another train.batch_size.",
+        ),
+    ],
+)
+def test_configuration_is_refused_before_training(
+    within: Command, overrides: tuple[str, ...], message: str
+) -> None:
+    done = within("data=sample", "device=cpu", *overrides)
+    assert done.returncode == 2
+    assert message in done.stderr

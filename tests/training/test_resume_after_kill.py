@@ -57,6 +57,17 @@ RECIPES = {
         "train.on_nonfinite_loss=skip",
         "train.grad_clip_norm=1",
     ),
+    "micro_batches_balanced_ended_by_patience": (
+        "model=lenet_relu",
+        "data.class_weights=balanced",
+        "optimizer=momentum",
+        "optimizer.lr=0.5",
+        "train.epochs=8",  # patience ends it after 5
+        "train.accumulate=3",
+        "train.grad_clip_norm=1",
+        "train.select_by=loss",
+        "train.patience=1",
+    ),
 }
 
 KILL, KILL_IN_WRITE = signal.SIGKILL, signal.SIGXFSZ
