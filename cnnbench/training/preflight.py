@@ -147,8 +147,9 @@ def _check_last_batch(
         if normalized > 1:
             raise ConfigError(
                 f"{error}\nThat is a micro-batch of the last batch, of "
-                f"{format_count(normalized, 'example')}: train.accumulate={config.train.accumulate} "
-                "splits it too far. Lower it, or take another train.batch_size."
+                f"{format_count(normalized, 'example')}: "
+                f"train.accumulate={config.train.accumulate} splits it too far. "
+                "Lower it, or take another train.batch_size."
             ) from error
         advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""
         raise ConfigError(
