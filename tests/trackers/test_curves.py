@@ -222,9 +222,7 @@ def test_extreme_values_can_be_drawn() -> None:
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of titles of the pictures that the test draws. Drawing takes no time."""
     drawn: list[str] = []
-    monkeypatch.setattr(
-        curves, "write_curves", lambda rows, title, file, steps: drawn.append(title)
-    )
+    monkeypatch.setattr(curves, "write_curves", lambda rows, title, *_: drawn.append(title))
     return drawn
 
 
@@ -267,3 +265,15 @@ def test_drawing_takes_at_most_a_tenth_of_the_time(
 def test_title_may_have_any_characters(title: str) -> None:
     write_curves(some(2), title, file := io.BytesIO())
     assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_best_epoch_is_that_of_the_lowest_loss_if_it_is_chosen_by_the_loss() -> None:
+    rows = some(3)
+    rows[0]["validation_loss"] = 0.001
+    rows[2]["validation_accuracy"] = 0.999
+    labels = [
+        draw_curves(rows, "", select_by=figure).legends[0].get_texts()[-1].get_text()
+        for figure in ("accuracy", "loss")
+    ]
+    assert labels[0].startswith("best: epoch 3, validation accuracy 0.999")
+    assert labels[1].startswith("best: epoch 1, validation accuracy ")
