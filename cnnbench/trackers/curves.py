@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -68,7 +69,11 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        write_atomically(self.path, lambda file: write_curves(rows, title, file, steps), sync=sync)
+        self.keep(lambda file: write_curves(rows, title, file, steps), sync)
+
+    def keep(self, write: Callable[[BinaryIO], None], sync: bool) -> None:
+        """Keep the picture that `write` writes into a file."""
+        write_atomically(self.path, write, sync=sync)
 
 
 def write_curves(rows: Rows, title: str, file: BinaryIO, steps: Rows = ()) -> None:
@@ -86,7 +91,7 @@ def write_curves(rows: Rows, title: str, file: BinaryIO, steps: Rows = ()) -> No
 def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
     """Return the figure of the rows of metrics.csv and, if there are any, of steps.csv.
 
-    The next call draws on the same figure.
+    There may be no row of metrics.csv yet. The next call draws on the same figure.
     """
     figure = _empty_figure()
     for legend in list(figure.legends):
@@ -95,11 +100,16 @@ def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
         for artist in (*axes.lines, *axes.texts):
             artist.remove()
     figure.suptitle(title, fontsize=12, parse_math=False)  # a folder's name may have dollar signs
-    loss, accuracy, rate = figure.axes
-    _plot(loss, metric_lines(rows, "loss"), "loss", steps)
-    _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy", steps)
-    _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr", steps)
-    handles, best = [*accuracy.get_lines()], find_best_row(rows)
+    lines: dict[str, Lines] = {quantity: {} for quantity in HEADINGS}
+    best = None
+    if rows:
+        lines = {quantity: metric_lines(rows, quantity) for quantity in ("loss", "accuracy")}
+        lines["lr"] = {"lr": [row["lr"] for row in rows]}
+        best = find_best_row(rows)
+    for axes, quantity in zip(figure.axes, HEADINGS, strict=True):
+        _plot(axes, lines[quantity], quantity, steps)
+    accuracy = figure.axes[1]
+    handles = [*accuracy.get_lines()]
     if best is not None:
         epoch, highest = best["epoch"], best["validation_accuracy"]
         for axes in figure.axes:
@@ -107,7 +117,7 @@ def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
         label = f"best: epoch {epoch:.0f}, validation accuracy {highest:.4f}"
         handles += accuracy.plot([epoch], [highest], label=label, **BEST_LINE, **RING)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.95)}
-    figure.legend(handles=handles, ncols=len(handles), frameon=False, **place)
+    figure.legend(handles=handles, ncols=max(1, len(handles)), frameon=False, **place)
     if not title.isascii():
         use_fallback_fonts(figure)
     return figure
@@ -118,7 +128,7 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
 
     `steps` are rows within the epochs, which become a thin line.
     """
-    num_epochs = len(next(iter(lines.values())))
+    num_epochs = max(map(len, lines.values()), default=0)
     epochs = range(1, num_epochs + 1)
     every = math.ceil(num_epochs / MAX_MARKERS)
     for part, values in lines.items():
@@ -130,6 +140,9 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
         color = STYLES[part]["color"]
         axes.plot(within, values, label="train, within epochs", color=color, **STEP_LINE)
         lines = {**lines, "steps": values}
+        num_epochs = max(num_epochs, math.ceil(within[-1]))  # one may be under way
+    if not lines:
+        return
     scale = choose_scale(lines, may_be_log=quantity != "accuracy")
     if axes.get_yscale() != ("log" if scale.log else "linear"):
         _set_scale(axes, quantity, scale.log)
@@ -144,8 +157,10 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
             _note(axes, f"▲ epoch 1: {text}", 0.97, "top")
         else:
             _note(axes, f"▼ epoch 1: {text}", 0.03, "bottom")
-    elif quantity == "lr" and min(lines["lr"]) == max(lines["lr"]):
-        _note(axes, f"{lines['lr'][0]:g}", 0.52, "bottom")
+    elif quantity == "lr":
+        rates = lines.get("lr") or lines["steps"]
+        if min(rates) == max(rates):
+            _note(axes, f"{rates[0]:g}", 0.52, "bottom")
 
 
 def _note(axes: "Axes", text: str, y: float, vertical: str) -> None:
