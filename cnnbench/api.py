@@ -249,6 +249,9 @@ def train(
             with _log_to(run.path / "train.log", progress), _show(claimed, progress, live):
                 write_hydra_files(composed, run.path)
                 return _train(claimed, run, on_epoch, started)
+        except (KeyboardInterrupt, SystemExit) as ending:
+            end_or_restart(ending)
+            raise
         finally:
             run.release()
 
@@ -265,9 +268,6 @@ def _train(
         test_accuracy = result.test.accuracy
     except StoppedByOnEpoch as stopped:
         history = stopped.history
-    except (KeyboardInterrupt, SystemExit) as ending:
-        end_or_restart(ending)
-        raise
     return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
 
 
