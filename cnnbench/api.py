@@ -9,6 +9,7 @@
     load(run)                returns the trained network, a `TrainedModel`
     evaluate(run)            returns its metrics on the test set, an `Evaluation`
     predict(run, images)     returns a `Prediction` for each image file
+    list_runs(*directories)  returns a dictionary for each run, for pandas
 
 A run is named by its directory. Overrides are those of the command line, such as "device=cpu".
 Errors that the user can fix are subclasses of `cnnbench.errors.CnnbenchError`.
@@ -19,12 +20,14 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 # This import sets how threads wait, which PyTorch reads when it is imported.
-from cnnbench.cli.claimed_run import claim_run
+from cnnbench.cli.claimed_run import ClaimedRun, claim_run
 from cnnbench.cli.hydra_app import compose_config, conf_folder, write_hydra_files
 
 # isort: split
@@ -33,9 +36,13 @@ from cnnbench.commands.evaluate import evaluate_model
 from cnnbench.commands.predict import classify_files
 from cnnbench.errors import ConfigError
 from cnnbench.reports.predictions import Prediction
+from cnnbench.reports.tables import Cell, tabulate_runs
+from cnnbench.runs.directory import RunDirectory, resume_command
+from cnnbench.runs.records import read_records
 from cnnbench.runs.signals import TimeLimitReached
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.slurm import end_or_restart
+from cnnbench.trackers.live import show_live
 from cnnbench.training import run as training
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 from cnnbench.training.run import OnEpoch, StoppedByOnEpoch
@@ -48,6 +55,7 @@ __all__ = [
     "Row",
     "TrainedModel",
     "evaluate",
+    "list_runs",
     "load",
     "predict",
     "train",
@@ -165,11 +173,41 @@ def predict(
     return list(classify_files(trained, [Path(path) for path in paths], topk))
 
 
+def list_runs(*directories: str | Path) -> list[dict[str, Any]]:
+    """Return a dictionary for each run in the directories, as `pandas.DataFrame` takes them.
+
+    All have the columns of report.csv: settings by their keys, such as "optimizer.lr" and each
+    overridden key; figures, such as "test_accuracy" in [0, 1] and "train_eval_s" in s; "device",
+    "precision", "status", "error" and "directory". Numbers are int or float, and None is a value
+    that a run does not have. An unfinished run has its best validation accuracy so far.
+
+    Args:
+        directories: runs, sweeps or folders of them, such as "outputs". They may be untrusted.
+
+    Raises:
+        ConfigError: a directory holds no run.
+        OSError: a directory cannot be read.
+    """
+    records = [record for directory in directories for record in read_records(Path(directory))]
+    columns = tabulate_runs(records)
+    names = [column.name for column in columns]
+    rows = zip(*(column.cells for column in columns), strict=True)
+    return [dict(zip(names, map(_plain_value, row), strict=True)) for row in rows]
+
+
+def _plain_value(cell: Cell) -> Any:
+    """Return the value of a cell: None, a bool, an int, a float or a text."""
+    if cell.number is None:
+        return {"": None, "true": True, "false": False}.get(cell.text, cell.text)
+    return int(cell.number) if cell.number.is_integer() else cell.number
+
+
 def train(
     *overrides: str,
     on_epoch: OnEpoch | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
+    live: bool = False,
 ) -> Result:
     """Train a network as `cnnbench OVERRIDE...` does, with the same numbers and the same files.
 
@@ -185,6 +223,8 @@ def train(
             "failed" and `train` raises that exception.
         directory: the run directory, new or empty. By default it is made under outputs/.
         progress: print log lines to stdout and, on a terminal, a progress bar.
+        live: in a notebook, show a progress bar and the curves, which grow after each epoch and,
+            with train.log_every, within epochs. Elsewhere show the progress bar, on a terminal.
 
     Returns:
         The metrics of each epoch, the test accuracy and the run directory.
@@ -206,26 +246,29 @@ def train(
         claimed = claim_run(composed, None if directory is None else Path(directory))
         run = claimed.run
         assert run is not None  # only torchrun resumes an earlier attempt
-        history: TrainingHistory
-        test_accuracy = None
         try:
-            with _log_to(run.path / "train.log", progress), _hide_bars_unless(progress):
+            with _log_to(run.path / "train.log", progress), _show(claimed, progress, live):
                 write_hydra_files(composed, run.path)
-                history = result = training.train(
-                    claimed.settings,
-                    run,
-                    on_epoch=on_epoch,
-                    checked=claimed.checked,
-                    started=started,
-                )
-                test_accuracy = result.test.accuracy
-        except (StoppedByOnEpoch, TimeLimitReached) as stopped:
-            history = stopped.history
+                return _train(claimed, run, on_epoch, started)
         except (KeyboardInterrupt, SystemExit) as ending:
             end_or_restart(ending)
             raise
         finally:
             run.release()
+
+
+def _train(
+    claimed: ClaimedRun, run: RunDirectory, on_epoch: OnEpoch | None, started: float
+) -> Result:
+    history: TrainingHistory
+    test_accuracy = None
+    try:
+        history = result = training.train(
+            claimed.settings, run, on_epoch=on_epoch, checked=claimed.checked, started=started
+        )
+        test_accuracy = result.test.accuracy
+    except (StoppedByOnEpoch, TimeLimitReached) as stopped:
+        history = stopped.history
     return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
 
 
@@ -279,13 +322,15 @@ def _log_to(path: Path, progress: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _hide_bars_unless(progress: bool) -> Iterator[None]:
-    """Hide the progress bars of the block unless `progress` is true."""
+def _show(claimed: ClaimedRun, progress: bool, live: bool) -> Iterator[None]:
+    """Show progress bars in the block if `progress` or `live` is true, and with `live` curves."""
     before = os.environ.get("TQDM_DISABLE")
-    if not progress:
+    if not (progress or live):
         os.environ["TQDM_DISABLE"] = "1"
+    command = partial(resume_command, claimed.directory, claimed.settings)
     try:
-        yield
+        with show_live(command) if live else nullcontext():
+            yield
     finally:
-        if not progress and before is None:
+        if not (progress or live) and before is None:
             del os.environ["TQDM_DISABLE"]

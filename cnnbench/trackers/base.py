@@ -7,8 +7,9 @@ import re
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import accumulate
@@ -24,7 +25,7 @@ from cnnbench.runs.reading import read_json_or_empty
 from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.sweep import JOBS
 
-__all__ = ["Row", "Rows", "Tracker", "Trackers", "start_trackers"]
+__all__ = ["Row", "Rows", "Tracker", "Trackers", "live_client", "start_trackers"]
 
 log = logging.getLogger("cnnbench")
 
@@ -90,6 +91,10 @@ class Tracker(ABC):
         """
         run_id = str(read_json_or_empty(self.directory / name).get("run_id"))
         return run_id if re.fullmatch("[0-9a-f-]+", run_id) else ""
+
+
+# makes the display of the run that starts in this context; it is no tracker of its configuration
+live_client: ContextVar[Callable[..., Tracker] | None] = ContextVar("live_client", default=None)
 
 
 @dataclass
@@ -185,12 +190,12 @@ def start_trackers(
     for key, value in parameters.items():
         if type(value) not in (int, float, str):
             parameters[key] = json.dumps(value)
+    run = (directory.absolute(), parameters, tags, history, step_history, steps_per_epoch)
     trackers = Trackers({})
     for name in TRACKERS:
         settings = getattr(config.tracker, name)
         if settings is not None:
             client = import_module(f"cnnbench.trackers.{name}").Client
-            run = (directory.absolute(), parameters, tags, history, step_history, steps_per_epoch)
             trackers.clients[name] = client(settings, *run)
     if trackers.clients:  # clients read the variables when `start` imports them
         for variable, value in VARIABLES.items():
@@ -199,6 +204,9 @@ def start_trackers(
             os.environ["HOME"] = "/nonexistent"
     for name, place in trackers.call("the start", "start").items():
         log.info(f"Tracked by {name}: {_remove_password(place)}")
+    make_live = live_client.get()
+    if make_live is not None:
+        trackers.clients["live"] = make_live(*run)
     return trackers
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -69,11 +70,11 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        write_atomically(
-            self.path,
-            lambda file: write_curves(rows, title, file, steps, self.select_by),
-            sync=sync,
-        )
+        self.keep(lambda file: write_curves(rows, title, file, steps, self.select_by), sync)
+
+    def keep(self, write: Callable[[BinaryIO], None], sync: bool) -> None:
+        """Keep the picture that `write` writes into a file."""
+        write_atomically(self.path, write, sync=sync)
 
 
 def write_curves(
@@ -93,8 +94,8 @@ def write_curves(
 def draw_curves(rows: Rows, title: str, steps: Rows = (), select_by: str = "accuracy") -> "Figure":
     """Return the figure of the rows of metrics.csv and, if there are any, of steps.csv.
 
-    `select_by` is the figure that chooses the best epoch, accuracy or loss. The next call draws on
-    the same figure.
+    There may be no row of metrics.csv yet. `select_by` is the figure that chooses the best epoch,
+    accuracy or loss. The next call draws on the same figure.
     """
     figure = _empty_figure()
     for legend in list(figure.legends):
@@ -103,11 +104,16 @@ def draw_curves(rows: Rows, title: str, steps: Rows = (), select_by: str = "accu
         for artist in (*axes.lines, *axes.texts):
             artist.remove()
     figure.suptitle(title, fontsize=12, parse_math=False)  # a folder's name may have dollar signs
-    loss, accuracy, rate = figure.axes
-    _plot(loss, metric_lines(rows, "loss"), "loss", steps)
-    _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy", steps)
-    _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr", steps)
-    handles, best = [*accuracy.get_lines()], find_best_row(rows, select_by)
+    lines: dict[str, Lines] = {quantity: {} for quantity in HEADINGS}
+    best = None
+    if rows:
+        lines = {quantity: metric_lines(rows, quantity) for quantity in ("loss", "accuracy")}
+        lines["lr"] = {"lr": [row["lr"] for row in rows]}
+        best = find_best_row(rows, select_by)
+    for axes, quantity in zip(figure.axes, HEADINGS, strict=True):
+        _plot(axes, lines[quantity], quantity, steps)
+    accuracy = figure.axes[1]
+    handles = [*accuracy.get_lines()]
     if best is not None:
         epoch, highest = best["epoch"], best["validation_accuracy"]
         for axes in figure.axes:
@@ -115,7 +121,7 @@ def draw_curves(rows: Rows, title: str, steps: Rows = (), select_by: str = "accu
         label = f"best: epoch {epoch:.0f}, validation accuracy {highest:.4f}"
         handles += accuracy.plot([epoch], [highest], label=label, **BEST_LINE, **RING)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.95)}
-    figure.legend(handles=handles, ncols=len(handles), frameon=False, **place)
+    figure.legend(handles=handles, ncols=max(1, len(handles)), frameon=False, **place)
     if not title.isascii():
         use_fallback_fonts(figure)
     return figure
@@ -126,7 +132,7 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
 
     `steps` are rows within the epochs, which become a thin line.
     """
-    num_epochs = len(next(iter(lines.values())))
+    num_epochs = max(map(len, lines.values()), default=0)
     epochs = range(1, num_epochs + 1)
     every = math.ceil(num_epochs / MAX_MARKERS)
     for part, values in lines.items():
@@ -138,6 +144,9 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
         color = STYLES[part]["color"]
         axes.plot(within, values, label="train, within epochs", color=color, **STEP_LINE)
         lines = {**lines, "steps": values}
+        num_epochs = max(num_epochs, math.ceil(within[-1]))  # one may be under way
+    if not lines:
+        return
     scale = choose_scale(lines, may_be_log=quantity != "accuracy")
     if axes.get_yscale() != ("log" if scale.log else "linear"):
         _set_scale(axes, quantity, scale.log)
@@ -152,8 +161,10 @@ def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
             _note(axes, f"▲ epoch 1: {text}", 0.97, "top")
         else:
             _note(axes, f"▼ epoch 1: {text}", 0.03, "bottom")
-    elif quantity == "lr" and min(lines["lr"]) == max(lines["lr"]):
-        _note(axes, f"{lines['lr'][0]:g}", 0.52, "bottom")
+    elif quantity == "lr":
+        rates = lines.get("lr") or lines["steps"]
+        if min(rates) == max(rates):
+            _note(axes, f"{rates[0]:g}", 0.52, "bottom")
 
 
 def _note(axes: "Axes", text: str, y: float, vertical: str) -> None:

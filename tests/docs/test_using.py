@@ -1,25 +1,43 @@
-"""The programs in docs/using.md, run unchanged."""
+"""The programs in docs/using.md. Those of exports are run unchanged, that which trains on less."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from helpers.command import Command
+from helpers.command import TINY, Command
 from helpers.paths import ROOT
 from helpers.sample_images import load_sample_images
 from helpers.small_runs import Runs
 from PIL import Image
 
+import cnnbench
 from cnnbench.models.mlp import MLP
 
 PAGE = (ROOT / "docs" / "using.md").read_text()
-OF_ONNX, OF_TORCH_EXPORT, OF_SAFETENSORS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+IN_NOTEBOOK, OF_ONNX, OF_TORCH_EXPORT, OF_SAFETENSORS = re.findall(
+    r"```python\n(.*?)```", PAGE, re.DOTALL
+)
 
 
 @pytest.fixture(autouse=True)
 def _run(runs: Runs, tmp_path: Path) -> None:
     runs.copy("finished", tmp_path / "run")
+
+
+def test_notebook_example_lists_the_run_that_it_trains(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_as_shown = cnnbench.api.train
+    monkeypatch.setattr(
+        cnnbench.api, "train", lambda *shown, live: train_as_shown(*shown, *TINY, live=live)
+    )
+    names: dict[str, Any] = {}
+    exec(IN_NOTEBOOK, names)
+    (run,) = names["runs"]
+    assert Path(run["directory"]).samefile(names["result"].directory)
+    assert run["test_accuracy"] == names["result"].test_accuracy
 
 
 def test_onnx_example_predicts_the_same_class(

@@ -133,6 +133,31 @@ def test_rows_of_steps_are_a_thin_line_that_the_axes_show() -> None:
     assert len(rate.get_lines()) == 2 + 1  # and that of the best epoch
 
 
+def test_rows_of_steps_are_drawn_before_the_first_epoch_ends() -> None:
+    steps = [
+        {"epoch": step / 4, "lr": 0.1, "train_loss": 4.0 - step, "train_accuracy": 0.5}
+        for step in (1, 2)
+    ]
+    figure = draw_curves([], "", steps)
+    line = curve(figure.axes[0], "train, within epochs")
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.25, 0.5], [3.0, 2.0])
+    assert legend(figure) == ["train, within epochs"]
+    assert notes(figure.axes[2]) == ["0.1"]
+
+
+def test_axes_show_the_epoch_under_way() -> None:
+    steps = [{"epoch": 2.25, "lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5}]
+    assert panels(some(2))[0].get_xlim()[1] < 2.5
+    assert draw_curves(some(2), "", steps).axes[0].get_xlim()[1] > 3
+
+
+def test_picture_without_finite_rows_is_empty() -> None:
+    steps = [{"epoch": 0.5, "lr": 0.1, "train_loss": math.nan, "train_accuracy": 0.5}]
+    loss, accuracy, _ = draw_curves([], "", steps).axes
+    assert (len(loss.get_lines()), len(accuracy.get_lines())) == (0, 1)
+    write_curves([], "", io.BytesIO())
+
+
 def test_no_best_epoch_without_validation_set() -> None:
     figure = draw_curves(some(12, "test"), "")
     assert legend(figure) == ["train", "test"]
