@@ -98,6 +98,8 @@ def _list_flags(command: str) -> dict[str, str]:
 
 def _complete_place(command: str, before: Sequence[str], word: str) -> Iterator[str]:
     """Yield the names, overrides and files that may follow the words `before`."""
+    if command == "data" and any(word_before.startswith("--show") for word_before in before):
+        command = "summary"  # which takes the same overrides
     yield from NAMES.get(command, ())
     if command in ALLOWED:
         yield from _complete_override(command, before, word)

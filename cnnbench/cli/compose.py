@@ -27,7 +27,8 @@ from cnnbench.cli.hydra_app import (
     is_override,
     run_hydra_app,
 )
-from cnnbench.cli.options import PARSERS
+from cnnbench.cli.hydra_options import build_hydra_options
+from cnnbench.cli.options import PARSERS, VALUES_HELP
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import (
@@ -44,7 +45,7 @@ from cnnbench.runs.sweep import is_stopped, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, one_broadcast, processes
 from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 
-__all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
+__all__ = ["benchmark", "data", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
 
 log = logging.getLogger("cnnbench")
 
@@ -269,6 +270,30 @@ def _run_on_network(command: str, words: Sequence[str], options: argparse.Namesp
         codes.append(module.run(settings, **vars(options)) or 0)
 
     return run_hydra_app(command, words, HydraJob(job)) or max(codes, default=0)
+
+
+def data(arguments: list[str]) -> int:
+    """List or fetch data sets, or with --show draw the training images of a configuration."""
+    parser = PARSERS["data"]()
+    has_show = any(word.partition("=")[0] == "--show" for word in arguments)
+    if has_show:
+        parser.hydra = build_hydra_options()
+        parser.word("KEY=VALUE ...", VALUES_HELP)
+    options, words = parser.read(arguments)
+    if not has_show:
+        options.words = words
+        import_module("cnnbench.commands.data").run(options)
+        return 0
+    if not MULTIRUN.isdisjoint(words):
+        raise ConfigError("cnnbench data --show draws one batch: -m is for cnnbench train.")
+    if options.root is not None:
+        words.append(config.format_override("data.root", options.root))
+
+    def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
+        settings = config.load_composed(composed)
+        import_module("cnnbench.commands.data").show(settings, options.show)
+
+    return run_hydra_app("summary", words, HydraJob(job))
 
 
 def benchmark(arguments: list[str]) -> int:

@@ -189,6 +189,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": partial(_run_module, "report"),
     "reproduce": reproduce.run,
     "models": partial(_run_module, "models", needs_conf=True),
-    "data": partial(_run_module, "data"),
+    "data": compose.data,
     "doctor": partial(_run_module, "doctor"),
 }

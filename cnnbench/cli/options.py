@@ -11,7 +11,7 @@ from cnnbench.errors import ConfigError
 __all__ = ["EXPORT_FORMATS", "PARSERS"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-DIAGRAM_SUFFIXES = (".svg", ".png")
+PICTURE_SUFFIXES = (".svg", ".png")
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -185,7 +185,7 @@ def _summary() -> Parser:
     )
     parser.option("--layer NAME", layer)
     diagram = "draw the network into FILE.svg or FILE.png: boxes with shapes, branches and sums"
-    parser.option("--diagram FILE", diagram, type=_check_diagram)
+    parser.option("--diagram FILE", diagram, type=_picture("--diagram"))
     _add_json(parser)
     return parser
 
@@ -275,12 +275,17 @@ def _data() -> Parser:
 
     parser = Parser(
         "data",
-        "List the data sets, or download and verify some",
-        "cnnbench data",
+        "List or download data sets, or draw training images",
         "cnnbench data fashion_mnist mnist",
+        "cnnbench data --show batch.png data=sample augment=mixup",
     )
     parser.word("NAME ...", ", ".join(CATALOG))
     parser.option("--root DIR", f"the cache folder (default: {cache_folder(None)})")
+    show = (
+        "draw training images as the network sees them, into FILE.png or FILE.svg; takes KEY=VALUE "
+        "as cnnbench train does"
+    )
+    parser.option("--show FILE", show, type=_picture("--show"))
     return parser
 
 
@@ -296,15 +301,19 @@ def _doctor() -> Parser:
     return parser
 
 
-def _check_diagram(word: str) -> Path:
-    """Return the file for a diagram; check its format and its folder before PyTorch is imported."""
-    path = Path(word)
-    if path.suffix.lower() not in DIAGRAM_SUFFIXES:
-        allowed = " or ".join(DIAGRAM_SUFFIXES)
-        raise ConfigError(f"--diagram {word} must end in {allowed}.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--diagram {word}: there is no folder {path.parent}. Create it first.")
-    return path
+def _picture(flag: str) -> Callable[[str], Path]:
+    """Return a function that checks format and folder of a file, before PyTorch is imported."""
+
+    def read(word: str) -> Path:
+        path = Path(word)
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            allowed = " or ".join(PICTURE_SUFFIXES)
+            raise ConfigError(f"{flag} {word} must end in {allowed}.")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{flag} {word}: there is no folder {path.parent}. Create it first.")
+        return path
+
+    return read
 
 
 def _add_json(parser: Parser) -> None:

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from cnnbench.analysis.activations import pick_evenly
 from cnnbench.analysis.format import format_count, printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import trace
+from cnnbench.data import datasets
 from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.reports.batch_sheet import TrainingBatch, draw_training_batch, make_training_batch
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.gradients import draw_gradients
 from cnnbench.reports.inspection.layers import choose_layers, find_main_layers, find_named_layers
@@ -28,7 +31,12 @@ from cnnbench.training.load_model import TrainedModel, load_trained_model
 __all__ = ["inspect_network", "run"]
 
 FOLDER = "inspect"
-LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_field.png")
+LEFT_OVERS = (
+    *("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_field.png"),
+    "training_images.png",
+)
+# overrides that leave the training images of a run as they were
+SAME_IMAGES = {"data.root", "data.path", "data.test_examples"}
 MAX_IMAGES = 24
 NUM_CLASSES = 4  # shown with an image each, besides the worst mistake
 
@@ -53,17 +61,21 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     config, dataset, changes = trained.config, trained.dataset, trained.overrides
     device = trained.engine.device.torch_device
     test = load_eval_set(config, dataset, trained.directory, changes, device, by_order)
-    inspect_network(trained, test.examples, options, test.notes)
+    inspect_network(trained, test.examples, options, test.notes, _load_training_batch(trained))
 
 
 def inspect_network(
-    trained: TrainedModel, test: Examples, options: argparse.Namespace, notes: Sequence[str] = ()
+    trained: TrainedModel,
+    test: Examples,
+    options: argparse.Namespace,
+    notes: Sequence[str] = (),
+    batch: TrainingBatch | None = None,
 ) -> None:
     """Draw the pictures, write the page, and print the findings.
 
     `options.images` are numbers of images and `options.layers` names of layers; if one is empty,
     some are chosen. `options.mistakes` is the number of mistakes to show. `notes` on the test set
-    are shown with the findings.
+    are shown with the findings. `batch` are training images to show.
 
     Raises:
         ConfigError: there is no such image or layer.
@@ -73,26 +85,15 @@ def inspect_network(
     traced = trace(network, image)
     layers = find_main_layers(traced)
     rows = find_named_layers(traced, options.layers) if options.layers else choose_layers(layers)
-    for word in options.images:
-        if not word.isdecimal() or int(word) >= len(test):
-            count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
-            raise ConfigError(f"--images: there is no test image {word}. {count}")
+    _check_images(options.images, len(test))
     title = f"{trained.config.model.name} on {trained.dataset.title}"
     print(printable(title), flush=True)
     predictions = _predict(trained, test)
     wrong = [prediction for prediction in predictions if not prediction.is_right]
     wrong.sort(key=lambda prediction: prediction.probability, reverse=True)
     shown = [predictions[int(word)] for word in options.images]
-    if not shown:
-        right = [prediction for prediction in predictions if prediction.is_right]
-        firsts = {prediction.true: prediction for prediction in reversed(right)}
-        of_classes = [firsts[name] for name in trained.dataset.classes if name in firsts]
-        shown = [*pick_evenly(of_classes, NUM_CLASSES), *wrong[:1]]
-    folder = trained.directory / FOLDER
-    folder.mkdir(exist_ok=True)
-    for pattern in LEFT_OVERS:
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    shown = shown or [*_pick_right(predictions, trained.classes), *wrong[:1]]
+    folder = _prepare_folder(trained.directory)
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, layers, cost, *image.shape[1:3])
     facts = _describe(trained, len(test), len(wrong))
@@ -115,6 +116,7 @@ def inspect_network(
         "weights": report(sections.draw_weights(subject)),
         "gradients": report(draw_gradients(subject, test)),
         "receptive_fields": report(draw_receptive_fields(subject, shown[0])),
+        "training_images": report(_draw_training_images(subject, batch)),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
@@ -127,6 +129,24 @@ def inspect_network(
 def _split(listed: str | None) -> list[str]:
     words = [word.strip() for word in (listed or "").split(",")]
     return list(dict.fromkeys(filter(None, words)))
+
+
+def _check_images(words: Sequence[str], number: int) -> None:
+    """Check that each word is the number of one of `number` test images."""
+    for word in words:
+        if not word.isdecimal() or int(word) >= number:
+            count = f"There are {number:,}, 0 to {number - 1:,}."
+            raise ConfigError(f"--images: there is no test image {word}. {count}")
+
+
+def _prepare_folder(run: Path) -> Path:
+    """Return the folder for the pictures, without those that an earlier inspection left."""
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    for pattern in LEFT_OVERS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+    return folder
 
 
 def _predict(trained: TrainedModel, test: Examples) -> list[ClassifiedImage]:
@@ -147,6 +167,38 @@ def _predict(trained: TrainedModel, test: Examples) -> list[ClassifiedImage]:
         range(len(test)), test.images, true_names, names, probabilities.tolist(), strict=True
     )
     return [ClassifiedImage(*values) for values in columns]
+
+
+def _pick_right(
+    predictions: Sequence[ClassifiedImage], classes: Sequence[str]
+) -> list[ClassifiedImage]:
+    """Return the first image that is classified correctly, of some of the classes."""
+    right = [prediction for prediction in predictions if prediction.is_right]
+    firsts = {prediction.true: prediction for prediction in reversed(right)}
+    return pick_evenly([firsts[name] for name in classes if name in firsts], NUM_CLASSES)
+
+
+def _load_training_batch(trained: TrainedModel) -> TrainingBatch | None:
+    """Return training images of the run, or None if the data are others today."""
+    config = trained.config
+    if any(key.startswith("data") for key in trained.overrides.keys() - SAME_IMAGES):
+        return None
+    path = config.data.path
+    if path and "data.path" not in trained.overrides:  # it may be relative to another folder
+        path = trained.dataset.path or path
+    data = replace(config.data, path=path, validation=0)  # as the test set: from the cache
+    dataset, arrays = datasets.load_dataset(data)
+    if dataset.sha256 != trained.dataset.sha256:
+        return None
+    return make_training_batch(config, dataset, arrays)
+
+
+def _draw_training_images(subject: Subject, batch: TrainingBatch | None) -> Section:
+    if batch is None:
+        return Section(note="They are not shown: the data are not those of the run.")
+    file = "training_images.png"
+    caption = draw_training_batch(subject.folder / file, subject.title, batch)
+    return Section([(file, caption)])
 
 
 def _describe(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:

@@ -31,3 +31,14 @@ def test_file_of_a_diagram_is_checked_before_anything_is_computed(
         PARSERS["summary"]().read(["model=lenet", "--diagram", name])
     options, _ = PARSERS["summary"]().read(["--diagram", "lenet.SVG"])
     assert options.diagram == Path("lenet.SVG")
+
+
+@pytest.mark.parametrize("name", ["batch.pdf", ".png", "missing/batch.png"])
+def test_file_of_a_sheet_is_checked_before_anything_is_computed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"--show {name}"):
+        PARSERS["data"]().read(["--show", name])
+    options, names = PARSERS["data"]().read(["mnist", "--show", "batch.PNG"])
+    assert (options.show, names) == (Path("batch.PNG"), ["mnist"])

@@ -233,11 +233,13 @@ def test_number_of_images_for_activations_is_limited_by_work(
 def test_page_reports_that_there_are_no_mistakes(make: Make, unsaved: None) -> None:
     trained, examples = make(*SIMPLE, images=6)
     (trained.directory / "inspect").mkdir()
-    (trained.directory / "inspect" / "mistakes.png").touch()  # left by an earlier inspection
+    for name in ("mistakes.png", "training_images.png"):
+        (trained.directory / "inspect" / name).touch()  # left by an earlier inspection
     right = trained.engine.classify(examples.images).argmax(1)
     made, page = inspect(trained, Examples(examples.images, right))
     assert "There are none: every test image is classified correctly." in page
-    assert "mistakes.png" not in made
+    assert made.isdisjoint({"mistakes.png", "training_images.png"})
+    assert "They are not shown: the data are not those of the run." in page
 
 
 def test_default_images_are_the_first_right_of_some_classes_and_the_worst_mistake(

@@ -29,6 +29,7 @@ __all__ = [
     "show_maps",
     "show_row",
     "show_rows",
+    "to_picture",
 ]
 
 Array = npt.NDArray[Any]
@@ -69,10 +70,13 @@ class ClassifiedImage:
 
     @property
     def picture(self) -> Array:
-        """Return three channels as a color image (H, W, 3), others as their mean (H, W)."""
-        pixels = self.pixels.cpu().numpy() / 255
-        picture: Array = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels.mean(axis=0)
-        return picture
+        return to_picture(self.pixels.cpu().double() / 255)
+
+
+def to_picture(values: torch.Tensor) -> Array:
+    """Return three channels (3, H, W) as a color image (H, W, 3), others as their mean (H, W)."""
+    picture = values.movedim(0, -1) if len(values) == 3 else values.mean(dim=0)
+    return picture.numpy()
 
 
 def show_row(

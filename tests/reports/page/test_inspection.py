@@ -10,7 +10,7 @@ from cnnbench.reports.page import render_page
 
 SECTIONS = [
     *("mistakes", "saliency", "feature_maps", "kernels", "activations", "weights"),
-    *("gradients", "receptive_fields"),
+    *("gradients", "receptive_fields", "training_images"),
 ]
 HOSTILE = "</td><script>alert('1')</script>\"'\x1b[2J\ud800{{ 7 * 7 }}"
 TEXT = str(escape("</td><script>alert('1')</script>\"'?[2J?{{ 7 * 7 }}"))

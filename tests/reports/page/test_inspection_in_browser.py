@@ -15,10 +15,9 @@ pytestmark = MARKS
 
 def test_inspect_page_has_pictures_and_dark_mode(browser: Any, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "filters.png")
-    names = ("mistakes", "saliency", "feature_maps", "kernels")
-    sections = dict.fromkeys(
-        (*names, "activations", "weights", "gradients", "receptive_fields"), Section()
-    )
+    first = ("mistakes", "saliency", "feature_maps", "kernels", "activations", "weights")
+    names = (*first, "gradients", "receptive_fields", "training_images")
+    sections = dict.fromkeys(names, Section())
     sections["kernels"] = Section([("filters.png", HOSTILE)])
     text = render_page("inspection.html.jinja", title=HOSTILE, facts={}, sections=sections)
     (tmp_path / "index.html").write_text(text)
