@@ -4,6 +4,7 @@ import gc
 import re
 import shlex
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from helpers.small_runs import SMALL
 from omegaconf import OmegaConf
 
 from cnnbench.cli import compose
+from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 
 CHDIR = "hydra.job.chdir=true"
 
@@ -77,3 +79,15 @@ def test_garbage_collection_is_on_during_a_job(
 def test_garbage_collection_is_on_after_a_command_without_a_job(within: Command) -> None:
     within("--cfg", "job")
     assert gc.isenabled()
+
+
+def test_worker_ranks_use_the_sweeper_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in {**launch, "HYDRA_FULL_ERROR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["cnnbench"])
+    monkeypatch.setattr("hydra.main", lambda **_: lambda job: lambda: None)
+    arguments = ["-m", "hydra/sweeper=basic", "hydra/job_logging=default"]
+    run_hydra_app("train", arguments, HydraJob(lambda composed, claimed: None))
+    assert "hydra/sweeper=basic" in sys.argv
+    assert "hydra/job_logging=default" not in sys.argv

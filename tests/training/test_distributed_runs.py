@@ -3,7 +3,6 @@
 import csv
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.two_process_runs import Done, run_ranks
 
-from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 from cnnbench.training import checkpoint
 
 # The last batch has 1 example (of 101 in batches of 20), so that rank 1 gets none.
@@ -113,8 +111,7 @@ def random_two_rank_run(forks: ForkServer, folder: Path) -> Path:
 def test_two_ranks_have_the_metrics_of_one_process(
     single_run: Path, two_rank_run: tuple[list[Done], Path]
 ) -> None:
-    _, run = two_rank_run
-    assert load_metrics(run) == pytest.approx(load_metrics(single_run), rel=1e-4)
+    assert load_metrics(two_rank_run[1]) == pytest.approx(load_metrics(single_run), rel=1e-4)
 
 
 def test_micro_batches_on_two_ranks_have_the_metrics_of_one_process(
@@ -128,20 +125,19 @@ def test_micro_batches_on_two_ranks_have_the_metrics_of_one_process(
 def test_ranks_agree_on_the_micro_batches_of_a_share_that_differs_by_one(
     forks: ForkServer, tmp_path: Path
 ) -> None:
+    changes = (*SYNC_BATCHNORM, "train.accumulate=4", "train.on_nonfinite_loss=skip")
     # The last batch of 7 is 4 and 3. Statistics and losses are synchronized in each micro-batch.
-    changes = ("train.accumulate=4", "train.on_nonfinite_loss=skip", "train.batch_size=19")
-    assert_success(run_ranks(forks, *JOB, *SYNC_BATCHNORM, *changes, folder=tmp_path))
+    assert_success(run_ranks(forks, *JOB, *changes, "train.batch_size=19", folder=tmp_path))
 
 
 def test_time_limit_stops_all_ranks_and_resume_gives_the_same_bits(
     forks: ForkServer, tmp_path: Path, two_rank_run: tuple[list[Done], Path]
 ) -> None:
-    ranks = run_ranks(forks, *JOB, "train.max_minutes=1e-9", folder=tmp_path)
-    assert_success(ranks)
-    assert ranks[0].stderr.endswith("-m cnnbench resume run\n")
+    stopped = run_ranks(forks, *JOB, "train.max_minutes=1e-9", folder=tmp_path)
+    assert_success(stopped)
+    assert stopped[0].stderr.endswith("-m cnnbench resume run\n")
     assert_success(run_ranks(forks, "resume", "run", "train.max_minutes=null", folder=tmp_path))
-    _, uninterrupted = two_rank_run
-    assert find_differences(tmp_path / "run", uninterrupted) == []
+    assert find_differences(tmp_path / "run", two_rank_run[1]) == []
 
 
 @pytest.mark.slow
@@ -340,15 +336,3 @@ def test_other_commands_run_on_rank_0(forks: ForkServer, tmp_path: Path) -> None
     assert (rank_0.returncode, rank_1.returncode) == (0, 0)
     assert "lenet" in rank_0.stdout
     assert rank_1.stdout + rank_1.stderr == ""
-
-
-def test_worker_ranks_use_the_sweeper_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    launch = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in {**launch, "HYDRA_FULL_ERROR": "1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["cnnbench"])
-    monkeypatch.setattr("hydra.main", lambda **_: lambda job: lambda: None)
-    arguments = ["-m", "hydra/sweeper=basic", "hydra/job_logging=default"]
-    run_hydra_app("train", arguments, HydraJob(lambda composed, claimed: None))
-    assert "hydra/sweeper=basic" in sys.argv
-    assert "hydra/job_logging=default" not in sys.argv
