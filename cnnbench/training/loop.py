@@ -39,8 +39,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
         TimeLimitReached: train.max_minutes ended it, at least one step on. Its progress is saved.
         OSError: a checkpoint cannot be written.
     """
-    config, engine, watch = state.config, state.engine, state.watch
-    name = state.eval_part
+    config, watch = state.config, state.watch
     checkpoints = CheckpointManager(state)
     shows_bar = state.run_directory is not None and "TQDM_DISABLE" not in os.environ
     bar = tqdm(
@@ -52,20 +51,9 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
     )
     try:
         while not state.ending:
-            epoch = state.epoch
             with watch("train"):
                 train_metrics = yield from _train_epoch(state, checkpoints, bar)
-            if train_metrics.num_nonfinite:
-                examples = format_count(train_metrics.num_nonfinite, "example")
-                log.info(f"Epoch {epoch}: skipped the steps of {examples} with a non-finite loss.")
-            evaluation_start_s = watch.spent("evaluation")
-            with watch("evaluation"), engine.interruptible(state.signals):
-                eval_metrics = engine.evaluate(state.eval_examples, config.train.batch_size)
-            evaluation_s = watch.spent("evaluation") - evaluation_start_s
-            if not math.isfinite(eval_metrics.loss):
-                problem = f"The {name} loss is {eval_metrics.loss} after epoch {epoch}"
-                raise checkpoints.diverged(problem)
-            row = _make_row(state, train_metrics, eval_metrics, evaluation_s)
+            row = _evaluate_epoch(state, checkpoints, train_metrics)
             state.rows.append(row)
             state.step, state.train_s = 0, 0.0
             if state.run_directory:
@@ -74,7 +62,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                     state.run_directory.write_rows("metrics.csv", state.rows, sync=False)
             best = row if state.is_best(row) else None
             state.best = best or state.best
-            if best or checkpoints.due_after_epoch(epoch):
+            if best or checkpoints.due_after_epoch(len(state.rows)):
                 checkpoints.save(best)
             yield row
     except (KeyboardInterrupt, SystemExit):
@@ -90,9 +78,19 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             checkpoints.close()
 
 
-def _make_row(state: TrainingState, train: Metrics, evaluated: Metrics, evaluation_s: float) -> Row:
-    """Return the row of metrics.csv of the epoch that ends."""
-    config, name = state.config, state.eval_part
+def _evaluate_epoch(state: TrainingState, checkpoints: CheckpointManager, train: Metrics) -> Row:
+    """Evaluate at the end of an epoch; return its row of metrics.csv."""
+    config, engine, watch, name = state.config, state.engine, state.watch, state.eval_part
+    if train.num_nonfinite:
+        examples = format_count(train.num_nonfinite, "example")
+        log.info(f"Epoch {state.epoch}: skipped the steps of {examples} with a non-finite loss.")
+    evaluation_start_s = watch.spent("evaluation")
+    with watch("evaluation"), engine.interruptible(state.signals):
+        evaluated = engine.evaluate(state.eval_examples, config.train.batch_size)
+    evaluation_s = watch.spent("evaluation") - evaluation_start_s
+    if not math.isfinite(evaluated.loss):
+        problem = f"The {name} loss is {evaluated.loss} after epoch {state.epoch}"
+        raise checkpoints.diverged(problem)
     row: Row = {
         "epoch": state.epoch,
         "lr": config.optimizer.lr * _lr_factors(state)[-1],
@@ -103,7 +101,7 @@ def _make_row(state: TrainingState, train: Metrics, evaluated: Metrics, evaluati
         "epoch_s": state.train_s + evaluation_s,
         "examples_per_s": state.examples_per_epoch / state.train_s,
     }
-    peak_gib = state.engine.device.peak_memory_gib()
+    peak_gib = engine.device.peak_memory_gib()
     if peak_gib is not None:
         row["peak_gib"] = peak_gib
     return row

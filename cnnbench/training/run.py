@@ -92,8 +92,6 @@ def train(
         OSError: the run directory cannot be written to.
     """
     watch = Stopwatch(time.perf_counter() if started is None else started)
-    minutes = config.train.max_minutes
-    stop_at = math.inf if minutes is None else watch.started + 60 * minutes
     with nullcontext() if run_directory is None else run_directory.recorded_status():
         if run_directory is not None:
             _record_start(run_directory, config, resume)
@@ -106,7 +104,6 @@ def train(
         watch.add({"start": watch.total_s})
         try:
             state = _build_state(config, run_directory, checked.device, watch)
-            state.stop_at = stop_at
             with _join_ranks(state, resume or ResumeState()) as (group, resume):
                 _restore_and_prepare(state, resume, group)
                 with recording(state, resume, checked.multiply_adds) as recorder:
@@ -182,9 +179,11 @@ def _build_state(
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
         if config.data.class_weights == "balanced":
             balance_classes(engine, dataset, data.train.labels)
-    return TrainingState(
-        config, engine, dataset, data, watch, SignalGuard(prints_notice=run is not None), run
-    )
+    signals = SignalGuard(prints_notice=run is not None)
+    state = TrainingState(config, engine, dataset, data, watch, signals, run)
+    if config.train.max_minutes is not None:
+        state.stop_at = watch.started + 60 * config.train.max_minutes
+    return state
 
 
 def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group) -> None:
