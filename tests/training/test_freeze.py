@@ -109,6 +109,18 @@ def test_optimizers_have_only_what_is_trained(
     ]
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.name)
+def test_state_of_optimizers_has_only_what_is_trained(
+    optimizer: OptimizerConfig, config: Config, device: Device, make_engine: MakeEngine
+) -> None:
+    change(config, optimizer=optimizer)
+    engine = make_engine(Net(), config, device)
+    freeze(engine, BACKBONE)
+    states = [optimizer.state_dict()["state"] for optimizer in engine.optimizers]
+    assert len(states) == 1
+    assert states[0].keys() <= {0, 1}
+
+
 def test_freezing_everything_is_refused(
     config: Config, device: Device, make_engine: MakeEngine
 ) -> None:

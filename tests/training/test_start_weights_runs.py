@@ -243,6 +243,7 @@ def test_weights_elsewhere_are_confirmed_until_there_is_a_checkpoint(
         checkpoint.save(path, state)
     text = (copied / "config.yaml").read_text().replace("weights: source", f"weights: {place}")
     (copied / "config.yaml").write_text(text)
+    assert within("evaluate", "run").returncode == 0
     assert within("resume", "run").returncode == 0
     for path in (copied / "checkpoints").iterdir():
         path.unlink()
