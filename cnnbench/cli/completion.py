@@ -174,7 +174,7 @@ def _list_values(command: str, before: Sequence[str], key: str, typed: str) -> I
         return [file.with_suffix("").as_posix() for file in files]
     if key.startswith("hydra/"):
         return _list_hydra(key)
-    if key in ("data.path", "data.root") or typed.startswith((".", "/", "~")):
+    if key in ("data.path", "data.root", "model.weights") or typed.startswith((".", "/", "~")):
         return _find_paths(typed)
     allowed = allowed_by(HINTS.get(key, str))
     if allowed.choices or bool in allowed.kinds:

@@ -72,7 +72,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
             "train.clip_norm. Train anew, or use cnnbench 0.1."
         )
     if isinstance(model, dict):
-        known = {key: model[key] for key in ("name", "recipe") if key in model}
+        known = {key: model[key] for key in ("name", "recipe", "weights") if key in model}
         arguments = {str(key): value for key, value in model.items() if key not in known}
         values = {**values, "model": {**known, "arguments": arguments}}
     return from_dict(Config, values)

@@ -13,6 +13,7 @@ __all__ = [
     "BOOKKEEPING_KEYS",
     "IGNORED_KEYS",
     "INFERENCE_OVERRIDES",
+    "INPUT_KEYS",
     "KEYS_NEEDING_CONFIRMATION",
     "REPEATED_KEYS",
     "RESUME_OVERRIDES",
@@ -29,6 +30,7 @@ RESUME_OVERRIDES = (
     *("train.log_every", "train.patience", "train.max_minutes"),
     *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
     *("tracker", "tracker.*"),
+    "model.weights",  # only to confirm it, before the first checkpoint
 )
 
 # keys that may change when a trained network is used
@@ -37,9 +39,13 @@ INFERENCE_OVERRIDES = (
     *("train.batch_size", "train.tta"),
 )
 
+# keys that name what a run only reads
+INPUT_KEYS = ("data.path", "model.weights")
+
 # keys of an untrusted run directory that the user must confirm, and what they do
 KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
+    "model.weights": "starts from weights elsewhere",
     "data.root": "keeps its data in a folder that it names",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none resumes without)",
     "tracker.wandb.entity": "is tracked in an account that it names (tracker=none resumes without)",
@@ -94,8 +100,9 @@ def external_targets(config: Config) -> dict[str, str]:
     """Return the values of the keys that let a run read or write outside its directory."""
     values = flatten(as_dict(config))
     targets = {key: values.get(key) for key in KEYS_NEEDING_CONFIRMATION}
-    if not leads_out(targets["data.path"] or ""):
-        del targets["data.path"]
+    for key in INPUT_KEYS:
+        if not leads_out(targets[key] or ""):
+            del targets[key]
     return {key: value for key, value in targets.items() if value is not None}
 
 

@@ -56,6 +56,7 @@ class ModelConfig(Group, frozen=True, kw_only=True):
 
     name: str  # in the registry, or my_module:MyNet
     recipe: Recipe
+    weights: Text | None = None  # run directory or safetensors file to start from; None: new ones
     arguments: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -177,6 +178,7 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     select_by: Literal["accuracy", "loss"] = "accuracy"  # figure that chooses best.pt
     patience: PositiveInt | None = None  # epochs without a better figure that end the run
     max_minutes: PositiveFloat | None = None  # of one process, not of the whole run
+    freeze: Literal["backbone", "none"] = "none"  # of the tensors taken from model.weights
 
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
@@ -242,6 +244,9 @@ class Config(Group, frozen=True, kw_only=True):
     sweep_on_error: Literal["continue", "stop"]
 
     def __post_init__(self) -> None:
+        if self.train.freeze != "none" and self.model.weights is None:
+            given = f"train.freeze={self.train.freeze}"
+            raise ConfigError(f"{given} is for weights of a trained network: model.weights=RUN.")
         size = self.data.resize
         of_size = f", with images of data.resize={size}"
         _check_range("augment.translate", self.augment.translate, size - 1, of_size)

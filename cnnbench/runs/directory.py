@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from cnnbench.config import Config, external_targets, format_override, join_words
+from cnnbench.config import INPUT_KEYS, Config, external_targets, format_override, join_words
 from cnnbench.errors import CnnbenchError, ConfigError, explain_write_error, from_machine
 from cnnbench.runs.atomic_files import write_atomically
 from cnnbench.runs.lock import Lock
@@ -140,9 +140,9 @@ def reopen(directory: Path, began: str) -> "Iterator[RunDirectory]":
 def resume_command(directory: Path, config: Config, *changes: str) -> str:
     """Return the command line that resumes a run, with the overrides `changes`."""
     words = [*processes().program(), "resume", os.path.relpath(directory)]
-    targets = external_targets(config)
-    targets.pop("data.path", None)  # resume trusts the path in the checkpoint
-    words += [format_override(key, value) for key, value in targets.items()]
+    targets = external_targets(config).items()
+    # resume trusts the paths in the checkpoint
+    words += [format_override(key, value) for key, value in targets if key not in INPUT_KEYS]
     if ":" in config.model.name:
         words.append("--allow-custom-model")
     return join_words([*words, *changes])

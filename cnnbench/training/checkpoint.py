@@ -26,6 +26,7 @@ from cnnbench.training.state import Row, State, TrainingState, snapshot
 __all__ = [
     "AsyncCheckpointWriter",
     "CheckpointManager",
+    "digest",
     "load_checkpoint",
     "load_newest",
     "save",
@@ -50,7 +51,7 @@ def save(path: Path, state: State) -> None:
         OSError: the file cannot be written. The old file at `path` is unchanged.
     """
     packed = io.BytesIO()  # torch.save to a file hides the error of a full disk
-    torch.save({**state, "format": FORMAT, "sha256": _digest(state)}, packed)
+    torch.save({**state, "format": FORMAT, "sha256": digest(state)}, packed)
     write_atomically(path, lambda file: file.write(packed.getbuffer()))
 
 
@@ -102,8 +103,8 @@ def load_checkpoint(path: Path) -> State:
             sealed = torch.load(path, map_location="cpu", weights_only=True)
         _check_values(sealed, size)
         state = dict(sealed) if isinstance(sealed, dict) else {}
-        file_format, digest = state.pop("format", None), state.pop("sha256", None)
-        is_intact = digest == _digest(state)
+        file_format, recorded = state.pop("format", None), state.pop("sha256", None)
+        is_intact = recorded == digest(state)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there.") from error
     except pickle.UnpicklingError as error:  # PyTorch's message advises to load the file anyway
@@ -160,32 +161,32 @@ def _check_values(value: Any, size: int) -> None:
             waiting += item
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
     """Return the SHA-256 checksum of nested values."""
-    digest = hashlib.sha256()
+    checksum = hashlib.sha256()
 
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
-            digest.update(f"tensor {item.dtype} {tuple(item.shape)} ".encode())
+            checksum.update(f"tensor {item.dtype} {tuple(item.shape)} ".encode())
             # NumPy copies in one thread. PyTorch would start a second team of OpenMP threads in
             # the thread that writes checkpoints. OpenMP then lets the training threads sleep
             # between operations (benchmarks/NOTES.md).
             numbers = item.detach().cpu().view(_INTEGERS[item.element_size()]).numpy()
-            digest.update(np.ascontiguousarray(numbers).data)
+            checksum.update(np.ascontiguousarray(numbers).data)
         elif isinstance(item, dict):
-            digest.update(f"dict {len(item)} ".encode())
+            checksum.update(f"dict {len(item)} ".encode())
             for key, inner in item.items():
                 add(key)
                 add(inner)
         elif isinstance(item, (list, tuple)):
-            digest.update(f"list {len(item)} ".encode())
+            checksum.update(f"list {len(item)} ".encode())
             for inner in item:
                 add(inner)
         else:
-            digest.update(f"{type(item).__name__} {item!r} ".encode())
+            checksum.update(f"{type(item).__name__} {item!r} ".encode())
 
     add(value)
-    return digest.hexdigest()
+    return checksum.hexdigest()
 
 
 class AsyncCheckpointWriter:

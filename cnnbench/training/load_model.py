@@ -31,7 +31,13 @@ from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import State
 
-__all__ = ["TrainedModel", "load_trained_model", "read_dataset"]
+__all__ = [
+    "TrainedModel",
+    "describe_checkpoint",
+    "load_best_or_last",
+    "load_trained_model",
+    "read_dataset",
+]
 
 MAX_SIDE = 4096  # pixels of a training image; data.resize has the same limit
 MAX_REASON = 300  # characters of a PyTorch error message
@@ -129,7 +135,7 @@ def load_trained_model(
     check_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
     changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
-    state, name = _load_checkpoint(directory)
+    state, name = load_best_or_last(directory)
     path = directory / "checkpoints" / name
     values = state.get("config")
     if not isinstance(values, dict):
@@ -140,6 +146,7 @@ def load_trained_model(
     config = configuration.apply_overrides(values, locked)
     confirmed = {(key, str(value)) for key, value in changes.items()}
     confirmed.add(("data.path", str(config.data.path)))  # a folder that is only read
+    confirmed.add(("model.weights", str(config.model.weights)))  # not read
     words = [] if rest is None else ["cnnbench", command, str(directory)]
     trusts = allow_custom_model
     configuration.check_trust(directory, config, confirmed, trusts, words, rest or ())
@@ -150,20 +157,29 @@ def load_trained_model(
     try:
         # On the meta device, so that the untrusted configuration cannot take memory.
         network.load_state_dict(weights, assign=True)
-        epoch, step = int(state["epoch"]), int(state.get("step", 0))
+        label = describe_checkpoint(state, name)
     except Exception as error:  # values in an untrusted file may raise anything
         reason = truncate(str(error) or type(error).__name__, MAX_REASON)
         raise CheckpointError(f"{path} does not fit {config.model.name}: {reason}") from error
     engine = build_engine(eager, dataset)
     engine.eval_model.load_state_dict(weights)
     engine.eval_model.eval()
+    return TrainedModel(directory, config, dataset, engine, label, changes)
+
+
+def describe_checkpoint(state: State, name: str) -> str:
+    """Return the file name of a checkpoint and its epoch, such as "best.pt, epoch 5"."""
+    epoch, step = int(state["epoch"]), int(state.get("step", 0))
     steps = f" and {format_count(step, 'step')}" if step else ""
-    name = f"{name}, epoch {epoch:,}{steps}"
-    return TrainedModel(directory, config, dataset, engine, name, changes)
+    return f"{name}, epoch {epoch:,}{steps}"
 
 
-def _load_checkpoint(directory: Path) -> tuple[State, str]:
-    """Return the checkpoint to use and its file name: best.pt if it exists, otherwise the last."""
+def load_best_or_last(directory: Path) -> tuple[State, str]:
+    """Return the checkpoint to use and its file name: best.pt if it exists, otherwise the last.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged or refused.
+    """
     folder = directory / "checkpoints"
     if (folder / "best.pt").exists():
         return checkpoint.load_checkpoint(folder / "best.pt"), "best.pt"

@@ -50,6 +50,8 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
         leave=False,
     )
     try:
+        if config.model.weights is not None and not (state.rows or state.step):
+            checkpoints.save()  # so that a resumed run needs no other run
         while not state.ending:
             with watch("train"):
                 train_metrics = yield from _train_epoch(state, checkpoints, bar)

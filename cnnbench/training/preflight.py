@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # errors that need no PyTorch are reported before it is impor
     from cnnbench.analysis.memory import TrainingMemory
     from cnnbench.data.catalog import Dataset
     from cnnbench.training.device import Device
+    from cnnbench.training.start_weights import StartWeights
 
 __all__ = ["Preflight", "advise_accumulate", "check"]
 
@@ -33,21 +34,25 @@ class Preflight:
     """The result of checking a configuration: the device, and the cost of one image.
 
     `heading` is the first log line of the run. `is_announced` is true if it has been logged.
+    `start` has the weights to start from, if model.weights names some.
     """
 
     device: Device
     multiply_adds: int
     heading: str
     is_announced: bool
+    start: StartWeights | None = None
 
 
-def check(config: Config, *, announce: bool = False) -> Preflight:
+def check(config: Config, *, announce: bool = False, starts: bool = True) -> Preflight:
     """Check trackers, sizes of the data set, the network on one image, the device and its memory.
 
     With `announce`, log the heading of the run before PyTorch is imported, which takes seconds.
+    With `starts`, read model.weights too. A run that resumes has its weights in the checkpoint.
 
     Raises:
         ConfigError: a check failed. Checks that need no PyTorch come first.
+        CheckpointError: model.weights is damaged or refused.
     """
     _check_trackers(config)
     dataset = datasets.dataset_info(config.data)
@@ -79,7 +84,12 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
         _check_images_fit(dataset, device)
     batch_size = math.ceil(min(config.train.batch_size, num_train) / config.train.accumulate)
     _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
-    return Preflight(device, cost.multiplications, heading, announce)
+    start = None
+    if starts and config.model.weights is not None and processes().rank == 0:
+        from cnnbench.training.start_weights import match_weights, read_weights
+
+        start = match_weights(config, network, read_weights(config.model.weights), dataset.classes)
+    return Preflight(device, cost.multiplications, heading, announce, start)
 
 
 def _describe_run(config: Config, dataset: Dataset, num_train: int) -> str:

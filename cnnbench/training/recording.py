@@ -204,6 +204,9 @@ def log_setup(state: TrainingState) -> None:
     """Log the network, the device, notes on the data set, and doubtful settings."""
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
     parameters = format_count(count_parameters(engine.model.parameters()), "parameter")
+    if state.frozen:
+        trained = (weight for weight in engine.model.parameters() if weight.requires_grad)
+        parameters += f", {count_parameters(trained):,} of them trained,"
     log.info(f"{parameters} on {_describe_device(config, engine)}")
     for note in dataset.notes:
         log.info(note)

@@ -100,6 +100,8 @@ def reopen_run(
         if resume.last is not None:
             # Safe to read: `check_resume` requires the images that the run was trained on.
             confirmed.add(("data.path", str(config.data.path)))
+            _require_same_weights(directory, config, values)
+            confirmed.add(("model.weights", str(config.model.weights)))  # no longer read
         command = [*processes().program(), "resume", os.path.relpath(directory)]
         configuration.check_trust(directory, config, confirmed, allow_custom_model, command, rest)
         _require_epochs(directory, config, resume)
@@ -113,7 +115,7 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
         ConfigError: the configuration is wrong, or the images have changed.
         CheckpointError: the record of the data set is missing or damaged.
     """
-    checked = check(config)
+    checked = check(config, starts=resume.last is None)
     if config.data.name == FOLDER and resume.last is not None:  # only folders can change
         before, (now, _) = read_dataset(directory), datasets.load_dataset(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
@@ -172,6 +174,16 @@ def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> Non
             trained += f" and {format_count(step, 'step')} of the next"
         raise ConfigError(
             f"train.epochs={epochs} is less than the {trained} already trained in {directory}."
+        )
+
+
+def _require_same_weights(directory: Path, config: Config, values: Mapping[str, Any]) -> None:
+    """Check that model.weights is as recorded: the checkpoint has the weights."""
+    weights, recorded = config.model.weights, values["model"].get("weights")
+    if weights != recorded:
+        raise ConfigError(
+            f"model.weights={weights}: {directory} has already started, from model.weights="
+            f"{recorded}. Leave it out, or start a new run."
         )
 
 

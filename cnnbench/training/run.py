@@ -29,6 +29,7 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import balance_classes, build_engine, on_meta
 from cnnbench.training.device import Device, cleaned_up
+from cnnbench.training.freeze import freeze
 from cnnbench.training.loop import fit
 from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.preflight import Preflight, advise_accumulate, check
@@ -96,14 +97,14 @@ def train(
         if run_directory is not None:
             _record_start(run_directory, config, resume)
         if checked is None:
-            checked = check(config, announce=True)
+            checked = check(config, announce=True, starts=resume is None or resume.last is None)
         elif not checked.is_announced:
             log.info(checked.heading)
         if run_directory is not None and resume is None:
             log.info(os.path.relpath(run_directory.path))
         watch.add({"start": watch.total_s})
         try:
-            state = _build_state(config, run_directory, checked.device, watch)
+            state = _build_state(config, run_directory, checked, watch)
             with _join_ranks(state, resume or ResumeState()) as (group, resume):
                 _restore_and_prepare(state, resume, group)
                 with recording(state, resume, checked.multiply_adds) as recorder:
@@ -153,6 +154,7 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
 def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Group, ResumeState]]:
     """Open the process group for the block; yield the group and the resume state of rank 0.
 
+    The worker ranks get the names of the frozen tensors, too.
     Worker ranks wait for the configuration until now, so an earlier error ends only rank 0.
     """
     if not processes().several:
@@ -164,13 +166,16 @@ def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Gro
     if state.run_directory is not None:  # the worker ranks call `train` with it
         distributed.broadcast(as_dict(state.config))
     with distributed.process_group(state.engine.device.backend) as group:
-        yield group, distributed.broadcast_checkpoint(resume, group)
+        shared = (resume, state.frozen)
+        resume, state.frozen = distributed.broadcast_checkpoint(shared, group)
+        yield group, resume
 
 
 def _build_state(
-    config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch
+    config: Config, run: RunDirectory | None, checked: Preflight, watch: Stopwatch
 ) -> TrainingState:
-    """Load the data, and build the network and its engine."""
+    """Load the data, build the network and its engine, and take the weights to start from."""
+    device, start = checked.device, checked.start
     with watch("data"):
         dataset, arrays = datasets.load_dataset(config.data)
     with watch("start"):
@@ -183,6 +188,12 @@ def _build_state(
     state = TrainingState(config, engine, dataset, data, watch, signals, run)
     if config.train.max_minutes is not None:
         state.stop_at = watch.started + 60 * config.train.max_minutes
+    if start is not None:
+        start.load_into(engine)
+        state.frozen = start.frozen
+        log.info(start.summary)
+        if run is not None:
+            run.write_json("weights.json", start.as_record())
     return state
 
 
@@ -195,6 +206,8 @@ def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group
             torch.manual_seed(seed_for(config.seed, rank, resume.epochs, step))
         if last is not None:
             restore(state, last, resume.best)
+        elif state.frozen:
+            freeze(engine, state.frozen)
     if group is not None:
         engine.join(group, config.device.sync_batchnorm)
     if run is not None:

@@ -1,6 +1,7 @@
 """The state of a run in training, and its copy in a checkpoint, which resumes bit-exactly."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.engine import EagerEngine, copy_to_cpu
+from cnnbench.training.freeze import freeze
 from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.step_log import StepLog
 
@@ -71,8 +73,8 @@ class TrainingState:
 
     `rows` holds a row for each finished epoch. `step` counts the finished steps of the current
     epoch, which took `train_s` seconds. `best` is the row of the weights in best.pt, if there is a
-    validation set. `run_directory` is None on worker ranks, which write nothing. `stop_at` is the
-    perf_counter time of train.max_minutes.
+    validation set. `frozen` names the tensors that are not trained. `run_directory` is None on
+    worker ranks, which write nothing. `stop_at` is the perf_counter time of train.max_minutes.
     """
 
     config: Config
@@ -87,6 +89,7 @@ class TrainingState:
     train_s: float = 0.0
     best: Row | None = None
     stop_at: float = math.inf
+    frozen: Sequence[str] = ()
     step_log: StepLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +166,8 @@ def snapshot(state: TrainingState, shared: State) -> State:
         "scaler": engine.scaler.state_dict(),
         **shared,
     }
+    if state.config.train.freeze != "none":
+        values["frozen"] = list(state.frozen)
     if state.step_log.every is not None:
         values["step_log"] = state.step_log.state()
     return {key: copy_to_cpu(value) for key, value in values.items()}
@@ -225,6 +230,9 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
     """
     engine = state.engine
     try:
+        if state.config.train.freeze != "none":
+            state.frozen = last["frozen"]
+            freeze(engine, state.frozen)
         if best is not None:
             if not is_row(best["row"]):
                 raise ValueError("best.pt has no valid row of metrics")
