@@ -48,6 +48,14 @@ class Evaluation:
     classes: list[ClassMetrics] = field(repr=False)
     confusion: list[list[int]] = field(repr=False)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have examples: Brodersen et al. 2010.
+
+        Each class counts alike, so guessing the largest class has 1/K.
+        """
+        return self.macro_mean["recall"]
+
     def most_confused(self) -> list[tuple[str, str, int]]:
         """Return true class, predicted class and count, the most frequent first."""
         pairs = []

@@ -82,6 +82,7 @@ def format_metrics(result: Evaluation) -> str:
     low, high = result.accuracy_95_interval
     totals = [
         ("accuracy", f"{result.accuracy:.4f}", f"95 % interval {low:.4f} to {high:.4f}"),
+        ("balanced accuracy", f"{result.balanced_accuracy:.4f}", "each class counts alike"),
         *((f"top {k}", f"{share:.4f}", "") for k, share in result.topk_accuracy.items()),
         ("loss", f"{result.loss:.4f}", ""),
         ("calibration error", f"{result.expected_calibration_error:.4f}", f"expected, {BINS} bins"),
@@ -114,6 +115,7 @@ def _record(
         "matched_by_order": test.matched_by_order,
         "overrides": overrides,
         **asdict(result),
+        "balanced_accuracy": result.balanced_accuracy,
         "environment": {**environment.describe(), **describe_engine(trained.engine)},
     }
     run.write_json(f"evaluation{end}.json", record)

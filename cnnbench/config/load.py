@@ -54,6 +54,7 @@ RANGE_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 COMES_WITH = {
     **{f"tracker.{name}": f"tracker={name}" for name in TRACKERS},
     **dict.fromkeys(("data.path", "data.image_size", "data.channels"), f"data={FOLDER}"),
+    "data.skip_unreadable": f"data={FOLDER}",
     "data.root": "data sets that are fetched",
 }
 

@@ -85,6 +85,7 @@ class DataConfig(Group, frozen=True, kw_only=True):
     path: str | None = None  # folder of the images
     image_size: Pixels | None = None  # size to which images are resized when they are read
     channels: int | None = None  # 1 or 3; None: either
+    skip_unreadable: bool = False  # leave out image files that cannot be read
 
     def __post_init__(self) -> None:
         if (self.folds is None) != (self.fold is None):
@@ -92,10 +93,12 @@ class DataConfig(Group, frozen=True, kw_only=True):
         if self.folds is not None and self.fold is not None:
             _check_range("data.fold", self.fold, self.folds - 1)
         if self.name != FOLDER:
+            others = f"data=folder, not for data={self.name}"
             for key in ("path", "image_size", "channels"):
                 if (value := getattr(self, key)) is not None:
-                    others = f"data=folder, not for data={self.name}"
                     raise ConfigError(f"data.{key}={value} is for {others}.")
+            if self.skip_unreadable:
+                raise ConfigError(f"data.skip_unreadable=true is for {others}.")
             return
         if not self.path:
             raise ConfigError(

@@ -24,7 +24,7 @@ FILES = (
 RECORDED_FIELDS = (
     *("name", "title", "classes", "mean", "std"),
     *("image_size", "train_examples", "test_examples", "sha256", "licence"),
-    *("validation_examples", "path"),  # left out if 0 or empty
+    *("validation_examples", "path", "skipped"),  # left out if 0 or empty
 )
 
 _Count = Annotated[int, Meta(ge=1)]
@@ -41,8 +41,9 @@ class Dataset:
     `validation_examples` of the `train_examples`. The names of `classes` are in NFC, because
     systems compose the letters of file names in different ways.
 
-    For a folder dataset, `path` is the folder. `split_here` is true if its test set was split off
-    the training images. `notes` are to be printed. `split_here` and `notes` are not recorded.
+    For a folder dataset, `path` is the folder. `skipped` names files in it that could not be read.
+    `split_here` is true if its test set was split off the training images. `notes` are to be
+    printed. `split_here` and `notes` are not recorded.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     licence: str
     validation_examples: Annotated[int, Meta(ge=0)] = 0
     path: str = ""
+    skipped: tuple[str, ...] = ()
     split_here: bool = False
     notes: tuple[str, ...] = ()
 

@@ -76,7 +76,8 @@ def load_eval_set(
         images = np.concatenate([arrays.train_images, arrays.test_images])
         labels = np.concatenate([arrays.train_labels, arrays.test_labels])
         arrays = arrays._replace(test_images=images, test_labels=labels)
-        dataset = replace(dataset, test_examples=len(labels), notes=())
+        notes_on_files = dataset.notes[:1] if dataset.skipped else ()  # the first is on these
+        dataset = replace(dataset, test_examples=len(labels), notes=notes_on_files)
         title = f"all images of {dataset.title}"
     if by_order:
         title += ", classes matched by order"

@@ -1,7 +1,9 @@
 """Load a folder dataset (`data=folder`): image files in folders of classes, or IDX files."""
 
-from collections.abc import Callable, Hashable, Sequence
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,14 @@ from cnnbench.data import cache
 from cnnbench.data.arrays import Arrays, Labels, measure_mean_and_std
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
-from cnnbench.data.images import are_gray, read_images
-from cnnbench.data.scan_folder import ImageFile, escape_name, list_images, normalize_class_name
+from cnnbench.data.images import are_gray, find_unreadable, read_images
+from cnnbench.data.scan_folder import (
+    ImageFile,
+    Listing,
+    escape_name,
+    list_images,
+    normalize_class_name,
+)
 from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import ConfigError, DataError, format_count
 
@@ -21,9 +29,12 @@ __all__ = ["dataset_error", "folder_info", "load_folder"]
 
 CLASSES_FILE = "classes.txt"  # beside IDX files: one class name per line, label 0 first
 MAX_PROBLEMS = 10  # problems listed in a message; the others are counted
+SKIP_ADVICE = "data.skip_unreadable=true leaves out what cannot be read."
+MAX_EXAMPLES = 2  # examples in a note
 LARGE_SHARE = 1.5  # a class of more than 1.5 times an even share of the images is noted
 
-Reader = Callable[[], tuple[Arrays, list[str]]]  # returns the content and notes on it
+NameOf = Callable[[int], str]  # names an image by its index in the training, then test images
+Reader = Callable[[], tuple[Arrays, list[str], NameOf]]  # returns the content and notes on it
 Opened = tuple[Dataset, Hashable, Reader]  # the second changes when the files change
 
 
@@ -46,19 +57,19 @@ def load_folder(config: DataConfig) -> tuple[Dataset, Arrays]:
         ConfigError: as `folder_info`.
     """
     info, content, read = _open(config)
-    key = (info.path, content, info.notes)
+    key = (info.path, content, info.notes, info.skipped)
     cached = cache.lookup(key)
     if cached is not None:
         return cached
     cache.clear()  # before reading, so that two data sets are never in memory
-    arrays, notes = read()
+    arrays, notes, name_of = read()
     num_train = info.train_examples - info.validation_examples
     mean, std = measure_mean_and_std(arrays.train_images[:num_train])
     if 0 in std:
         raise DataError(f"All training images in {escape_name(info.path)} have one color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
     notes += _note_large_class(arrays.train_labels[:num_train], info.classes)
-    notes += _note_copies(arrays)
+    notes += _note_copies(arrays, name_of)
     dataset = replace(info, mean=mean, std=std, sha256=digests, notes=(*info.notes, *notes))
     cache.store(key, [], dataset, arrays)
     return dataset, arrays
@@ -104,7 +115,11 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
             f"data.resize={config.resize} would enlarge images that are kept at "
             f"data.image_size={size}. Set data.image_size={config.resize}; data.resize follows it."
         )
+    title = f"reading {escape_name(folder.resolve().name)}"
     listing = list_images(folder)
+    skipped = _find_unreadable(listing, title) if config.skip_unreadable else {}
+    if skipped:
+        listing = list_images(folder, skipped)
     classes = tuple(listing.train)
     files: list[ImageFile] = []
     labels: list[int] = []
@@ -116,27 +131,33 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
             labels += [label] * len(images)
         ends.append(len(files))
     num_train, num_validation = ends[1], ends[1] - ends[0]
-    title = f"reading {escape_name(folder.resolve().name)}"
     if listing.problems:  # report damaged images together with the other problems
-        _, damaged, _ = read_images(files, 1, 1, title)
-        raise dataset_error(folder, [*listing.problems, *damaged])
+        damaged = skipped or find_unreadable(tuple(files), title)
+        advice = SKIP_ADVICE if len(listing.problems) == len(listing.broken_links) else ""
+        raise dataset_error(folder, [*listing.problems, *damaged.values()], advice)
     in_channels = config.channels
     if in_channels is None:
         in_channels = 1 if are_gray(tuple(files)) else 3
 
-    def read() -> tuple[Arrays, list[str]]:
+    def name_of(index: int) -> str:
+        return _relative_name(files[index].path, folder)
+
+    def read() -> tuple[Arrays, list[str], NameOf]:
         pixels, problems, notes = read_images(files, in_channels, size, title)
         if problems:
-            raise dataset_error(folder, problems)
+            raise dataset_error(folder, list(problems.values()), SKIP_ADVICE)
         dtype = np.uint8 if len(classes) <= 256 else np.int32
         train, test = np.split(np.array(labels, dtype), [num_train])
         parts = (pixels[:num_train], train, pixels[num_train:], test)
-        return Arrays(*parts, num_validation), notes
+        return Arrays(*parts, num_validation), notes, name_of
 
     notes = listing.notes
     if num_validation and config.validation and config.folds is None:
         used = f"the {format_count(num_validation, 'image')} of the validation folder"
         notes.insert(0, f"Validation set: {used}; data.validation is not used.")
+    if skipped:
+        left_out = f"Left out, as data.skip_unreadable=true: {format_count(len(skipped), 'file')}."
+        notes.insert(0, " ".join([left_out, *list(skipped.values())[:MAX_EXAMPLES]]))
     info = _describe(
         folder,
         in_channels,
@@ -145,24 +166,36 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
         test_examples=len(files) - num_train,
         validation_examples=num_validation,
         image_size=size,
+        skipped=tuple(sorted(_relative_name(path, folder) for path in skipped)),
         split_here=listing.split_here,
         notes=tuple(notes),
     )
     return info, (*files, size, in_channels), read
 
 
-def dataset_error(folder: Path, problems: Sequence[str]) -> DataError:
-    """Return an error with the first problems in a folder and the number of others."""
+def _find_unreadable(listing: Listing, title: str) -> dict[str, str]:
+    """Return the problems of the files of all parts that cannot be read, by path."""
+    classes = chain(*(part.values() for part in (listing.train, listing.validation, listing.test)))
+    files = tuple(chain.from_iterable(classes))
+    return {**listing.broken_links, **find_unreadable(files, title)}
+
+
+def _relative_name(path: str, folder: Path) -> str:
+    return escape_name(os.path.relpath(path, folder))
+
+
+def dataset_error(folder: Path, problems: Sequence[str], advice: str = "") -> DataError:
+    """Return an error with the first problems in a folder, the number of others and advice."""
     problems = list(dict.fromkeys(problems))
     if len(problems) == 1:
-        return DataError(problems[0])
+        return DataError(f"{problems[0]} {advice}".rstrip())
     lines = [
         f"There are {len(problems):,} problems in {escape_name(folder)}:",
         *problems[:MAX_PROBLEMS],
     ]
     if len(problems) > MAX_PROBLEMS:
         lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
-    return DataError("\n  ".join(lines))
+    return DataError("\n  ".join(lines) + f"\n{advice}".rstrip())
 
 
 def _note_large_class(labels: Labels, classes: Sequence[str]) -> list[str]:
@@ -174,12 +207,40 @@ def _note_large_class(labels: Labels, classes: Sequence[str]) -> list[str]:
     return [note] if share > LARGE_SHARE * even else []
 
 
-def _note_copies(arrays: Arrays) -> list[str]:
-    """Return a note on test images that are also training images, which bias the accuracy."""
-    known = {hash(image.tobytes()) for image in arrays.train_images}
-    copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
-    of_all = f"{copies:,} of the {format_count(len(arrays.test_images), 'test image')}"
-    return [f"{of_all} are also among the training images."] if copies else []
+def _note_copies(arrays: Arrays, name_of: NameOf) -> list[str]:
+    """Return notes on equal images in two classes, and on test images that are also trained on.
+
+    The former cannot be learned, the latter bias the accuracy.
+    """
+    num_train = len(arrays.train_images)
+    labels = np.concatenate([arrays.train_labels, arrays.test_labels])
+    firsts: dict[int, int] = {}  # the first image with these pixels, by their hash
+    mixed: dict[int, int] = {}  # by such an image, an equal one of another class
+    trained_on: dict[int, int] = {}  # by a test image, the training image that equals it
+    for index, image in enumerate(chain(arrays.train_images, arrays.test_images)):
+        first = firsts.setdefault(hash(image.tobytes()), index)
+        if index == first:
+            continue
+        if labels[index] != labels[first]:
+            mixed.setdefault(first, index)
+        if first < num_train <= index:
+            trained_on[index] = first
+
+    def give_examples(pairs: Mapping[int, int]) -> str:
+        first_pairs = list(pairs.items())[:MAX_EXAMPLES]
+        return ", ".join(f"{name_of(one)} = {name_of(other)}" for one, other in first_pairs)
+
+    notes = []
+    if mixed:
+        several = format_count(len(mixed), "image")
+        notes.append(
+            f"In several classes, pixel for pixel: {several}, such as {give_examples(mixed)}."
+        )
+    if trained_on:
+        of_all = f"{len(trained_on):,} of the {format_count(len(arrays.test_images), 'test image')}"
+        examples = give_examples(trained_on)
+        notes.append(f"{of_all} are also among the training images, such as {examples}.")
+    return notes
 
 
 def _find_idx(folder: Path, file: str) -> Path:
@@ -201,9 +262,13 @@ def _open_idx(folder: Path, config: DataConfig) -> Opened:
             f"{format_count(in_channels, 'channel')}, which are taken as they are."
         )
 
-    def read() -> tuple[Arrays, list[str]]:
+    def name_of(index: int) -> str:
+        num_train = shapes[0][0]
+        return f"{FILES[0]}[{index}]" if index < num_train else f"{FILES[2]}[{index - num_train}]"
+
+    def read() -> tuple[Arrays, list[str], NameOf]:
         train, train_labels, test, test_labels = map(read_idx, paths)
-        return Arrays(train, train_labels, test, test_labels), []
+        return Arrays(train, train_labels, test, test_labels), [], name_of
 
     info = _describe(
         folder,

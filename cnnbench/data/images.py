@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,16 +81,16 @@ def read_image(path: Path, in_channels: int, size: int) -> Pixels:
 
 def read_images(
     files: Sequence[ImageFile], in_channels: int, size: int, title: str
-) -> tuple[Pixels, list[str], list[str]]:
+) -> tuple[Pixels, dict[str, str], list[str]]:
     """Read files like `read_image`, in several threads; show a progress bar with the title.
 
-    Returns the pixels uint8 (N, in_channels, size, size), problems with files, and notes.
+    Returns the pixels uint8 (N, in_channels, size, size), problems by path, and notes.
     """
     from PIL import Image
 
     Image.init()  # loads Pillow's plugins, which is not thread-safe
     pixels = np.empty((len(files), in_channels, size, size), np.uint8)
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     misnamed: list[str] = []
 
     def read(index: int) -> str | DataError:
@@ -107,7 +107,7 @@ def read_images(
         bar = tqdm(results, title, total, False, unit=" images", disable=no_bar, delay=BAR_DELAY_S)
         for file, result in zip(files, bar, strict=True):
             if isinstance(result, DataError):
-                problems.append(str(result))
+                problems[file.path] = str(result)
             elif result != FORMAT_OF_SUFFIX[Path(file.path).suffix.lower()]:
                 misnamed.append(f"{escape_name(file.path)}, which is {result}")
     if not misnamed:
@@ -117,6 +117,13 @@ def read_images(
 
 
 @lru_cache(maxsize=1)  # called when a configuration is checked and when the images are read
+def find_unreadable(files: tuple[ImageFile, ...], title: str) -> Mapping[str, str]:
+    """Return the problems of the files that `read_images` cannot read, by path."""
+    _, problems, _ = read_images(files, 1, 1, title)
+    return problems
+
+
+@lru_cache(maxsize=1)
 def are_gray(files: tuple[ImageFile, ...]) -> bool:
     """Return whether all files are gray by their headers; ignore files that cannot be read."""
     from PIL import Image

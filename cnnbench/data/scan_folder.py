@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from cnnbench.errors import DataError, format_count, is_harmless
 __all__ = [
     "FolderScan",
     "ImageFile",
+    "Listing",
     "escape_name",
     "find_test_folder",
     "list_images",
@@ -66,6 +67,7 @@ class Listing(NamedTuple):
 
     If `split_here` is true, the test part was split off the training images. `notes` are to be
     printed. If there are `problems`, the folder is not a data set, and the files may be incomplete.
+    `broken_links` maps paths to those of the problems that such a file causes.
     """
 
     train: Classes
@@ -74,18 +76,20 @@ class Listing(NamedTuple):
     split_here: bool
     notes: list[str]
     problems: list[str]
+    broken_links: dict[str, str]
 
 
-def list_images(folder: Path) -> Listing:
+def list_images(folder: Path, skipped: Collection[str] = ()) -> Listing:
     """List the images in `folder`, which has a folder for each class, or parts that have them.
 
     Classes and files are sorted by name. If there is no test part, a sixth of each class is split
     off for testing, by a hash of the names. So seed and file system do not change the split.
+    Files whose paths are in `skipped` are treated as if they did not exist.
 
     Raises:
         DataError: the folder is not a data set.
     """
-    scan = FolderScan(folder)
+    scan = FolderScan(folder, skipped)
     places = _find_parts(scan)
     parts = {part: scan.find_classes(place) for part, place in places.items()}
     notes = _check_classes(scan, places, parts)
@@ -105,7 +109,9 @@ def list_images(folder: Path) -> Listing:
     if scan.unused:
         unused = format_names([os.path.relpath(path, folder) for path in scan.unused])
         notes.append(f"Not used: {unused}. Images are {FORMATS} files of a class.")
-    return Listing(train, validation, test, TEST not in places, notes, scan.problems)
+    problems = [*scan.broken_links.values(), *scan.problems]
+    split_here = TEST not in places
+    return Listing(train, validation, test, split_here, notes, problems, scan.broken_links)
 
 
 def find_test_folder(folder: Path) -> Path | None:
@@ -121,7 +127,9 @@ class FolderScan:
     """Scan of a folder that collects `problems` and the paths of `unused` files."""
 
     folder: Path
+    skipped: Collection[str] = ()  # paths of files to ignore
     problems: list[str] = field(default_factory=list)
+    broken_links: dict[str, str] = field(default_factory=dict)  # a problem by path
     unused: list[str] = field(default_factory=list)
     num_entries: int = 0
     num_images: int = 0
@@ -174,12 +182,15 @@ class FolderScan:
                 continue
             images = classes.setdefault(name, [])
             for path in self.walk(place):
+                if path in self.skipped:
+                    continue
                 if not is_image(path):
                     self.unused.append(path)
                 elif fingerprint := file_fingerprint(Path(path)):
                     images.append(ImageFile(path, fingerprint))
                 else:
-                    self.problems.append(f"{escape_name(path)} is a broken link, or not a file.")
+                    problem = f"{escape_name(path)} is a broken link, or not a file."
+                    self.broken_links[path] = problem
             images.sort(key=lambda image: (_to_nfc(image.path), image.path))
         return classes
 
@@ -306,10 +317,11 @@ def _check_classes(
             problem = f"{train_place} has no folder for {unknown}, which {place} has."
             scan.problems.append(problem)
         elif empty and (part == TRAIN or not any(classes.values())):
-            scan.problems.append(f"{place} has no {FORMATS} files for {empty}.")
+            readable = "readable " if scan.skipped else ""
+            scan.problems.append(f"{place} has no {readable}{FORMATS} files for {empty}.")
         elif empty:
             notes.append(f"Without images in {escape_name(places[part].name)}/: {empty}.")
-    if len(train) < 2 and not scan.problems:
+    if len(train) < 2 and not (scan.problems or scan.broken_links):
         found = format_names(list(train)) or "no folders"
         raise DataError(
             f"{train_place} has {found}, and at least two folders are needed, one for each class. "

@@ -76,6 +76,24 @@ def test_macro_mean_counts_undefined_precision_as_zero() -> None:
     assert list(result.macro_mean.values()) == pytest.approx(list(expected))
 
 
+def test_balanced_accuracy_matches_scikit_learn(predictions: Predictions) -> None:
+    logits, labels = predictions
+    result = metrics_of(logits, labels)
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        expected = metrics.balanced_accuracy_score(labels, logits.argmax(1))
+    assert result.balanced_accuracy == pytest.approx(expected)
+
+
+def test_balanced_accuracy_of_always_the_largest_class_is_chance() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, 0.0]]).repeat(10, 1)
+    labels = torch.tensor([0] * 8 + [1, 2])  # of class 3 are no examples
+    result = metrics_of(logits, labels)
+    assert (result.accuracy, result.balanced_accuracy) == (0.8, pytest.approx(1 / 3))
+    shown = format_metrics(result)
+    assert "accuracy           0.8000  95 % interval" in shown
+    assert "balanced accuracy  0.3333  each class counts alike" in shown
+
+
 def test_calibration_error_matches_worked_example() -> None:
     # Two of three predictions with confidence 0.9 are correct, and one of one with 0.6.
     odds = math.log(0.9 / 0.1), math.log(0.6 / 0.4)

@@ -37,6 +37,9 @@ def test_metrics_are_those_that_the_run_measured(finished_run: Path, within: Com
         lines[0] == "mlp (best.pt, epoch 2) on the test set of part of Fashion-MNIST: 20 examples"
     )
     assert f"accuracy           {evaluation['accuracy']:.4f}" in done.stdout
+    balanced = evaluation["balanced_accuracy"]
+    assert balanced == evaluation["macro_mean"]["recall"]
+    assert f"balanced accuracy  {balanced:.4f}  each class counts alike" in lines
     shares = [line.split()[2] for line in lines if line.startswith("top ")]
     assert shares == [f"{evaluation['topk_accuracy'][k]:.4f}" for k in ("2", "3")]
     assert "The run itself measured" not in done.stdout
@@ -297,6 +300,21 @@ def test_changed_training_folder_is_refused_under_any_name(
             assert "or are others today: which of them it has not seen" in done.stderr
     (trained_on_folder / "own/a/new.png").unlink()
     assert within("evaluate", "../run").returncode == 0
+
+
+def test_unreadable_files_of_other_data_are_left_out_and_printed(
+    trained_on_folder: Path, within: Command
+) -> None:
+    fill(trained_on_folder / "broken", {"b": 4, "c": 7}, "RGB")
+    os.chdir(trained_on_folder)
+    Path("broken/c/003.png").write_text("no image")
+    done = within("evaluate", "run", "data.path=broken")
+    assert (done.returncode, "broken/c/003.png is not a" in done.stderr) == (3, True)
+    done = within("evaluate", "run", "data.path=broken", "data.skip_unreadable=true")
+    assert done.returncode == 0, done.stderr
+    assert "on all images of broken: 10 examples" in done.stdout
+    note = "Left out, as data.skip_unreadable=true: 1 file. broken/c/003.png is not a PNG"
+    assert (note in done.stdout, "Set apart for testing" in done.stdout) == (True, False)
 
 
 @pytest.mark.parametrize(("part", "code"), [("train", 2), ("test", 0)])

@@ -26,6 +26,10 @@ FOLDER = {"data__name": "folder", "data__path": "photos"}
         ),
         ({"data__image_size": 32}, "data.image_size=32 is for data=folder"),
         ({"data__channels": 3}, "data.channels=3 is for data=folder"),
+        (
+            {"data__skip_unreadable": True},
+            "data.skip_unreadable=true is for data=folder, not for data=fashion_mnist",
+        ),
         ({"data__name": "folder"}, "data=folder needs data.path=DIR"),
         ({"data__name": "folder", "data__path": ""}, "data=folder needs data.path=DIR"),
         ({**FOLDER, "data__root": "cache"}, "data.root=cache is for data sets that are fetched"),

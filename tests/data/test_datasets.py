@@ -58,6 +58,7 @@ def test_record_is_read_back_as_the_data_set(name: str) -> None:
     [
         *(("title", 7), ("sha256", []), ("sha256", {"file": 7}), ("test_examples", True)),
         *(("mean", [float("inf")]), ("std", [float("nan")]), ("path", 7), ("train_examples", 0)),
+        *(("skipped", "a.png"), ("skipped", [7])),
         *(("validation_examples", -1), ("name", ...), ("classes", ...), ("licence", ...)),
     ],
 )

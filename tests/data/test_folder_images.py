@@ -214,7 +214,11 @@ def test_all_problems_are_reported_together(folder: Path, folder_config: Make) -
     datasets.dataset_info(folder_config())
     with pytest.raises(DataError) as caught:
         datasets.load_dataset(folder_config())
-    assert str(caught.value).splitlines() == [f"There are 2 problems in {folder}:", *damaged]
+    assert str(caught.value).splitlines() == [
+        f"There are 2 problems in {folder}:",
+        *damaged,
+        "data.skip_unreadable=true leaves out what cannot be read.",
+    ]
     (folder / "cows").mkdir()
     for load in (datasets.dataset_info, datasets.load_dataset):
         with pytest.raises(DataError) as caught:
@@ -257,7 +261,10 @@ def test_note_on_test_images_that_are_also_training_images(
     assert datasets.load_dataset(folder_config())[0].notes == ()
     shutil.copy(folder / "train/cats/000.png", folder / "test/cats/copy.png")
     (note,) = datasets.load_dataset(folder_config())[0].notes
-    assert note == "1 of the 7 test images are also among the training images."
+    assert note == (
+        "1 of the 7 test images are also among the training images, "
+        "such as test/cats/copy.png = train/cats/000.png."
+    )
 
 
 @pytest.mark.parametrize(("number", "is_large"), [(8, False), (10, True)])

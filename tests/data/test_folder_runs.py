@@ -157,6 +157,18 @@ def test_run_that_learned_nothing_recommends_the_photos_experiment(
     assert "experiment=photos" in done.stdout
 
 
+@pytest.mark.parametrize("subset", [(), ("data.train_examples=16",)], ids=len)
+def test_share_of_a_large_class_is_printed_first(
+    subset: tuple[str, ...], within: Command, tmp_path: Path
+) -> None:
+    fill(tmp_path / "photos" / "train", {"cats": 32, "cows": 6, "dogs": 6})
+    fill(tmp_path / "photos" / "test", {"cats": 2, "cows": 2, "dogs": 2})
+    done = within(*SMALL, *subset)
+    assert done.returncode == 0, done.stderr
+    share = "73% of the training images are of class cats; an even share is 33%."
+    assert share in done.stdout.splitlines()[:5]
+
+
 # Other commands
 
 

@@ -128,7 +128,7 @@ def test_each_format_is_read(
     expected = (102,) * 3 if mode == "L" else (200, 60, 60)
     assert np.abs(read_colors(path, 16).astype(int) - expected).max() <= 4
     assert path.suffix in FORMAT_OF_SUFFIX
-    assert read_images(as_image_files(path), 3, 16, "")[1:] == ([], [])
+    assert read_images(as_image_files(path), 3, 16, "")[1:] == ({}, [])
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "TIFF", "PNG"])
@@ -144,7 +144,7 @@ def test_file_named_for_another_format_is_read_and_noted(save_image: Save, kind:
     other = save_image(Image.new("L", (8, 8)), "image.JPEG")
     pixels, problems, notes = read_images(as_image_files(path, other), 1, 8, "")
     note = f"Named for another format: 1 image, such as {path}, which is {kind}."
-    assert (pixels[0].max(), problems, notes) == (7, [], [note])
+    assert (pixels[0].max(), problems, notes) == (7, {}, [note])
 
 
 # Orientation and size

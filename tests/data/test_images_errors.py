@@ -13,7 +13,7 @@ from helpers.image_files import Save, as_image_files, noise
 from PIL import Image
 
 from cnnbench.data import images
-from cnnbench.data.images import read_image, read_images
+from cnnbench.data.images import find_unreadable, read_image, read_images
 from cnnbench.data.scan_folder import FORMATS
 from cnnbench.errors import DataError
 
@@ -114,10 +114,11 @@ def test_files_are_read_in_order_and_problems_reported(many: list[Path]) -> None
     pixels, problems, _ = read_images(as_image_files(*many), 1, 2, "")
     good = [number for number in range(10) if number not in (1, 2, 8)]
     assert pixels[good, 0, 0, 0].tolist() == [10 * number for number in good]
-    assert problems == [
-        *(f"{many[number]} is not a {FORMATS} image." for number in (1, 2)),
-        f"{many[8]} has more than 89,478,485 pixels.",
+    assert list(problems.items()) == [
+        *((str(many[n]), f"{many[n]} is not a {FORMATS} image.") for n in (1, 2)),
+        (str(many[8]), f"{many[8]} has more than 89,478,485 pixels."),
     ]
+    assert find_unreadable(as_image_files(*many), "") == problems
     assert list(warnings.filters) == filters
 
 
