@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # This import sets how threads wait, which PyTorch reads when it is imported.
-from cnnbench.cli.claimed_run import claim_run
+from cnnbench.cli.claimed_run import ClaimedRun, claim_run
 from cnnbench.cli.hydra_app import compose_config, conf_folder, write_hydra_files
 
 # isort: split
@@ -33,6 +33,8 @@ from cnnbench.commands.evaluate import evaluate_model
 from cnnbench.commands.predict import classify_files
 from cnnbench.errors import ConfigError
 from cnnbench.reports.predictions import Prediction
+from cnnbench.runs.reading import find_figure, read_accuracy, read_json_or_empty
+from cnnbench.runs.records import read_rows
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.slurm import end_or_restart
 from cnnbench.training import run as training
@@ -182,7 +184,9 @@ def train(
             it returns False, the run stops: it is saved with the status "interrupted", and
             `cnnbench resume` can resume it. If it raises an exception, the run's status is
             "failed" and `train` raises that exception.
-        directory: the run directory, new or empty. By default it is made under outputs/.
+        directory: the run directory, new or empty. By default it is made under outputs/. If it
+            holds an unfinished run of the same configuration, that run is resumed. If it holds a
+            finished one, its result is returned.
         progress: print log lines to stdout and, on a terminal, a progress bar.
 
     Returns:
@@ -190,7 +194,8 @@ def train(
 
     Raises:
         CnnbenchError: the error that the command line would report, such as `DivergedError`.
-        ConfigError: an override is wrong, or another run is under way in this process.
+        ConfigError: an override is wrong, another run is under way in this process, or the
+            directory holds a run of another configuration or is in use.
         KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM. The run is saved first.
         OSError: the run directory cannot be written to.
     """
@@ -205,6 +210,8 @@ def train(
         claimed = claim_run(composed, None if directory is None else Path(directory))
         run = claimed.run
         assert run is not None  # only torchrun resumes an earlier attempt
+        if claimed.finished:
+            return _read_result(claimed)
         history: TrainingHistory
         test_accuracy = None
         try:
@@ -213,6 +220,7 @@ def train(
                 history = result = training.train(
                     claimed.settings,
                     run,
+                    claimed.resume,
                     on_epoch=on_epoch,
                     checked=claimed.checked,
                     started=started,
@@ -226,6 +234,16 @@ def train(
         finally:
             run.release()
     return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
+
+
+def _read_result(claimed: ClaimedRun) -> Result:
+    """Return the recorded result of a finished run."""
+    directory, last = claimed.directory, None if claimed.resume is None else claimed.resume.last
+    rows = list(read_rows(directory)) if last is None else last["rows"]
+    result = read_json_or_empty(directory / "result.json")
+    value, test_accuracy = read_accuracy(directory), find_figure(result, "test_accuracy")
+    assert value is not None  # a run without it is not finished
+    return Result(directory.absolute(), rows, result.get("best"), value, test_accuracy)
 
 
 _run_lock = threading.Lock()

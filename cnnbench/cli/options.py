@@ -4,14 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnbench.cli.hydra_options import build_hydra_options
-from cnnbench.cli.parser import Parser, choice, number
+from cnnbench.cli.parser import Parser, check_diagram, choice, number
 from cnnbench.config import RESUME_OVERRIDES
-from cnnbench.errors import ConfigError
 
 __all__ = ["EXPORT_FORMATS", "PARSERS"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-DIAGRAM_SUFFIXES = (".svg", ".png")
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -48,6 +46,24 @@ def _resume() -> Parser:
     parser.word("KEY=VALUE ...", f"changes of {', '.join(RESUME_OVERRIDES)}")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     parser.option("--config-dir DIR", "your own groups, for a sweep that uses them")
+    _add_custom_model(parser)
+    return parser
+
+
+def _again() -> Parser:
+    parser = Parser(
+        "again",
+        "Train a new run with the configuration of a recorded one",
+        "cnnbench again latest seed=1",
+        "cnnbench again latest optimizer=adam train.epochs=20",
+    )
+    parser.details = (
+        "A choice replaces all values of its group. All other values stay as recorded, those of a "
+        "network's recipe too. RUN is only read."
+    )
+    parser.word("RUN", RUN_HELP, NEEDS_RUN)
+    parser.word("KEY=VALUE ...", "changes, and hydra.run.dir=DIR for another place")
+    parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     _add_custom_model(parser)
     return parser
 
@@ -185,7 +201,7 @@ def _summary() -> Parser:
     )
     parser.option("--layer NAME", layer)
     diagram = "draw the network into FILE.svg or FILE.png: boxes with shapes, branches and sums"
-    parser.option("--diagram FILE", diagram, type=_check_diagram)
+    parser.option("--diagram FILE", diagram, type=check_diagram)
     _add_json(parser)
     return parser
 
@@ -296,17 +312,6 @@ def _doctor() -> Parser:
     return parser
 
 
-def _check_diagram(word: str) -> Path:
-    """Return the file for a diagram; check its format and its folder before PyTorch is imported."""
-    path = Path(word)
-    if path.suffix.lower() not in DIAGRAM_SUFFIXES:
-        allowed = " or ".join(DIAGRAM_SUFFIXES)
-        raise ConfigError(f"--diagram {word} must end in {allowed}.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"--diagram {word}: there is no folder {path.parent}. Create it first.")
-    return path
-
-
 def _add_json(parser: Parser) -> None:
     parser.flag("--json", "print JSON", dest="as_json")
 
@@ -322,6 +327,7 @@ def _add_custom_model(parser: Parser) -> None:
 PARSERS: dict[str, Callable[[], Parser]] = {
     "train": _train,
     "resume": _resume,
+    "again": _again,
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,

@@ -6,14 +6,16 @@ import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli.words import check_overrides, suggest_flag
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["INFO_TOPICS", "Parser", "choice", "format_rows", "number"]
+__all__ = ["INFO_TOPICS", "Parser", "check_diagram", "choice", "format_rows", "number"]
 
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+DIAGRAM_SUFFIXES = (".svg", ".png")
 MIN_WIDTH, MAX_WIDTH = 40, 100
 LABEL = 24  # width of the column of names in the help, in characters
 
@@ -219,3 +221,14 @@ def choice(flag: str, allowed: Iterable[str]) -> Callable[[str], str]:
         return word
 
     return read
+
+
+def check_diagram(word: str) -> Path:
+    """Return the file for a diagram; check its format and its folder before PyTorch is imported."""
+    path = Path(word)
+    if path.suffix.lower() not in DIAGRAM_SUFFIXES:
+        allowed = " or ".join(DIAGRAM_SUFFIXES)
+        raise ConfigError(f"--diagram {word} must end in {allowed}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--diagram {word}: there is no folder {path.parent}. Create it first.")
+    return path

@@ -64,7 +64,7 @@ def reopen_run(
 
     Args:
         directory: the run directory.
-        wanted: the configuration of a job. The run must have been trained with its values.
+        wanted: the configuration of a command. The run must have been trained with its values.
         changes: changes of the recorded configuration, if `wanted` is None.
         allow_custom_model: whether the Python file of a custom model may be run.
         rest: the words of the command line after the directory.
@@ -75,7 +75,7 @@ def reopen_run(
         CheckpointError: a checkpoint is damaged or refused.
     """
     status = check_training_run(directory)
-    began = str(status.get("began", status.get("since")))
+    began = str(status.get("began", status.get("since", "")))
     with reopen(directory, began) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
         if wanted is not None:
