@@ -161,7 +161,7 @@ def test_run_killed_six_times_ends_with_the_same_bits(
 @pytest.mark.parametrize(
     ("seed", "recipe"),
     [
-        pytest.param(seed, recipe, marks=() if seed == 20 else pytest.mark.slow)
+        pytest.param(seed, recipe, marks=() if seed == 21 else pytest.mark.slow)
         for seed, recipe in enumerate([*RECIPES] * 4, start=20)
     ],
 )
@@ -188,7 +188,7 @@ def test_same_command_after_a_kill_at_any_early_change_of_the_disk_ends_with_the
     forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, number: int
 ) -> None:
     recipe = "momentum_measured_on_the_test_set"
-    for count in range(1, 31):
+    for count in range(1, 16):
         (tmp_path / str(count)).mkdir()
         command, folder = [*SMALL, *RECIPES[recipe], "hydra.run.dir=run"], tmp_path / str(count)
         assert kill(forks, folder, command, (number, "file", count)) == -number
