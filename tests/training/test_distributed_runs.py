@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -256,37 +255,6 @@ def test_killed_rank_interrupts_the_run_at_its_last_checkpoint(
     assert_success(run_ranks(forks, *arguments, **restart))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
     assert find_differences(run, random_two_rank_run) == []
-
-
-def test_same_command_of_two_ranks_resumes_or_reports_their_run(
-    forks: ForkServer, tmp_path: Path, random_two_rank_run: Path
-) -> None:
-    run = shutil.copytree(random_two_rank_run, tmp_path / "run")
-    rank_0, rank_1 = run_ranks(forks, *RANDOM, folder=tmp_path)
-    assert (rank_0.returncode, rank_1.returncode, rank_1.stdout) == (0, 0, "")
-    assert rank_0.stdout.startswith("run is finished with a test accuracy of")
-    (run / "result.json").unlink()
-    assert_success(run_ranks(forks, *RANDOM, folder=tmp_path))
-    assert find_differences(run, random_two_rank_run) == []
-
-
-@pytest.mark.slow
-def test_same_command_resumes_a_killed_run_of_two_ranks(
-    forks: ForkServer, tmp_path: Path, random_two_rank_run: Path
-) -> None:
-    faults = [(int(signal.SIGKILL), "step", 5)]
-    ranks = run_ranks(forks, *RANDOM, faults=faults, folder=tmp_path, TORCHELASTIC_RUN_ID="first")
-    assert ranks[0].returncode == -signal.SIGKILL
-    assert_success(run_ranks(forks, *RANDOM, folder=tmp_path, TORCHELASTIC_RUN_ID="second"))
-    assert find_differences(tmp_path / "run", random_two_rank_run) == []
-
-
-def test_again_trains_with_the_same_ranks(
-    forks: ForkServer, tmp_path: Path, random_two_rank_run: Path
-) -> None:
-    again = ("again", str(random_two_rank_run), "hydra.run.dir=run")
-    assert_success(run_ranks(forks, *again, folder=tmp_path))
-    assert find_differences(tmp_path / "run", random_two_rank_run) == []
 
 
 @pytest.mark.slow
