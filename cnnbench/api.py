@@ -238,12 +238,12 @@ def train(
 
 def _read_result(claimed: ClaimedRun) -> Result:
     """Return the recorded result of a finished run."""
-    directory, last = claimed.directory, None if claimed.resume is None else claimed.resume.last
-    rows = list(read_rows(directory)) if last is None else last["rows"]
-    result = read_json_or_empty(directory / "result.json")
-    value, test_accuracy = read_accuracy(directory), find_figure(result, "test_accuracy")
-    assert value is not None  # a run without it is not finished
-    return Result(directory.absolute(), rows, result.get("best"), value, test_accuracy)
+    path, value, state = claimed.directory, read_accuracy(claimed.directory), claimed.resume
+    assert value is not None
+    rows = state.rows if state and state.rows else list(read_rows(path))
+    result = read_json_or_empty(path / "result.json")
+    test_accuracy = find_figure(result, "test_accuracy")
+    return Result(path.absolute(), rows, result.get("best"), value, test_accuracy)
 
 
 _run_lock = threading.Lock()

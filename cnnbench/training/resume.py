@@ -24,7 +24,7 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.state import State, check_values
+from cnnbench.training.state import Row, State, check_values
 
 __all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
@@ -44,9 +44,14 @@ class ResumeState:
     is_finished: bool = False
 
     @property
+    def rows(self) -> list[Row]:
+        """The rows of metrics.csv that the last checkpoint has."""
+        return [] if self.last is None else self.last["rows"]
+
+    @property
     def epochs(self) -> int:
         """The number of finished epochs."""
-        return 0 if self.last is None else len(self.last["rows"])
+        return len(self.rows)
 
 
 @contextmanager
