@@ -184,9 +184,8 @@ def train(
             it returns False, the run stops: it is saved with the status "interrupted", and
             `cnnbench resume` can resume it. If it raises an exception, the run's status is
             "failed" and `train` raises that exception.
-        directory: the run directory, new or empty. By default it is made under outputs/. If it
-            holds an unfinished run of the same configuration, that run is resumed. If it holds a
-            finished one, its result is returned.
+        directory: the run directory, by default a new one under outputs/. If it holds a run of the
+            same configuration, that is resumed or, if it is finished, its result is returned.
         progress: print log lines to stdout and, on a terminal, a progress bar.
 
     Returns:
