@@ -38,7 +38,8 @@ from cnnbench.errors import ConfigError
 from cnnbench.reports.predictions import Prediction
 from cnnbench.reports.tables import Cell, tabulate_runs
 from cnnbench.runs.directory import RunDirectory, resume_command
-from cnnbench.runs.records import read_records
+from cnnbench.runs.reading import find_figure, read_accuracy, read_json_or_empty
+from cnnbench.runs.records import read_records, read_rows
 from cnnbench.runs.signals import TimeLimitReached
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.slurm import end_or_restart
@@ -221,7 +222,8 @@ def train(
             it returns False, the run stops: it is saved with the status "interrupted", and
             `cnnbench resume` can resume it. If it raises an exception, the run's status is
             "failed" and `train` raises that exception.
-        directory: the run directory, new or empty. By default it is made under outputs/.
+        directory: the run directory, by default a new one under outputs/. If it holds a run of the
+            same configuration, that is resumed or, if it is finished, its result is returned.
         progress: print log lines to stdout and, on a terminal, a progress bar.
         live: in a notebook, show a progress bar and the curves, which grow after each epoch and,
             with train.log_every, within epochs. Elsewhere show the progress bar, on a terminal.
@@ -231,7 +233,8 @@ def train(
 
     Raises:
         CnnbenchError: the error that the command line would report, such as `DivergedError`.
-        ConfigError: an override is wrong, or another run is under way in this process.
+        ConfigError: an override is wrong, another run is under way in this process, or the
+            directory holds a run of another configuration or is in use.
         KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM. The run is saved first.
         OSError: the run directory cannot be written to.
     """
@@ -246,6 +249,8 @@ def train(
         claimed = claim_run(composed, None if directory is None else Path(directory))
         run = claimed.run
         assert run is not None  # only torchrun resumes an earlier attempt
+        if claimed.finished:
+            return _read_result(claimed)
         try:
             with _log_to(run.path / "train.log", progress), _show(claimed, progress, live):
                 write_hydra_files(composed, run.path)
@@ -263,13 +268,22 @@ def _train(
     history: TrainingHistory
     test_accuracy = None
     try:
-        history = result = training.train(
-            claimed.settings, run, on_epoch=on_epoch, checked=claimed.checked, started=started
-        )
-        test_accuracy = result.test.accuracy
+        config, state, checked = claimed.settings, claimed.resume, claimed.checked
+        result = training.train(config, run, state, on_epoch, checked=checked, started=started)
+        history, test_accuracy = result, result.test.accuracy
     except (StoppedByOnEpoch, TimeLimitReached) as stopped:
         history = stopped.history
     return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
+
+
+def _read_result(claimed: ClaimedRun) -> Result:
+    """Return the recorded result of a finished run."""
+    path, value, state = claimed.directory, read_accuracy(claimed.directory), claimed.resume
+    assert value is not None
+    rows = state.rows if state and state.rows else list(read_rows(path))
+    result = read_json_or_empty(path / "result.json")
+    test_accuracy = find_figure(result, "test_accuracy")
+    return Result(path.absolute(), rows, result.get("best"), value, test_accuracy)
 
 
 _run_lock = threading.Lock()

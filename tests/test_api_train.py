@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers.command import TINY, Command, find_only_run
 from helpers.compare_runs import find_differences
+from helpers.small_runs import read_files
 
 from cnnbench.api import Result, Row, train
 from cnnbench.errors import ConfigError, DivergedError
@@ -87,6 +89,27 @@ def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     train(*ONE_EPOCH, directory=tmp_path / "here")
     with pytest.raises(ConfigError, match="here already holds a run"):
         train(*TINY, directory=tmp_path / "here")
+
+
+def test_same_call_resumes_a_stopped_run_to_the_same_numbers() -> None:
+    stopped = train(*TINY, directory="here", on_epoch=lambda row: False)
+    resumed, rows = train(*TINY, directory="here"), []
+    assert (len(stopped.rows), resumed.stopped) == (1, False)
+    whole = train(*TINY, on_epoch=rows.append)
+    assert find_differences(resumed.directory, whole.directory) == []
+    assert resumed.value == whole.value
+    assert len(resumed.rows) == len(rows)
+
+
+@pytest.mark.parametrize("validation", ["100", "0"])
+def test_same_call_returns_the_result_of_a_finished_run(validation: str, tmp_path: Path) -> None:
+    job = (*ONE_EPOCH, f"data.validation={validation}")
+    result = train(*job, directory="here")
+    before = read_files(tmp_path)
+    assert train(*job, directory="here") == result
+    assert read_files(tmp_path) == before
+    shutil.rmtree(tmp_path / "here" / "checkpoints")
+    assert train(*job, directory="here") == result
 
 
 def test_on_epoch_gets_each_row() -> None:

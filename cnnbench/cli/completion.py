@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
+from cnnbench.cli.again import AGAIN_OVERRIDES
 from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.cli.hydra_options import CFG_PARTS
 from cnnbench.cli.options import EXPORT_FORMATS, PARSERS
@@ -217,7 +218,7 @@ VALUES: dict[str, Iterable[str]] = {
     "--scale": ("full", "pixels", "smoke"),
 }
 NAMES = {"data": CATALOG, "reproduce": PARTS}
-TAKE_RUN = ("resume", "evaluate", "predict", "inspect", "export")
+TAKE_RUN = ("resume", "again", "evaluate", "predict", "inspect", "export")
 
 ANY = ("*",)
 BOOLEANS = ["false", "true"]
@@ -226,5 +227,6 @@ ALLOWED = {
     **dict.fromkeys(("train", "summary", "benchmark", "gradcheck"), ANY),
     **dict.fromkeys(("evaluate", "predict", "inspect"), config.INFERENCE_OVERRIDES),
     "resume": config.RESUME_OVERRIDES,
+    "again": AGAIN_OVERRIDES,
     "reproduce": MACHINE_KEYS,
 }

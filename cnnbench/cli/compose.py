@@ -80,6 +80,7 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
 
     `claimed` is None for a job of a sweep.
     """
+    in_sweep = claimed is None
     if processes().rank > 0:
         _train_worker_rank()
         return math.nan
@@ -92,16 +93,17 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
             if _is_sweep_stopped():
                 return math.nan
             claimed = ClaimedRun(settings, None, directory, claim(directory))
-        elif claimed.checked is not None:
+        elif claimed.checked is not None and claimed.checked.is_announced:
             log_to_file(claimed.checked.heading)  # printed before train.log was opened
         from cnnbench.training.run import resume_job, train
 
         directory, settings = claimed.directory, claimed.settings
         command = partial(resume_command, directory, settings)
-        with plot_and_hint_on_exit(directory, command, plot, in_sweep=is_multirun()):
+        with plot_and_hint_on_exit(directory, command, plot, in_sweep):
             if claimed.run is None:
                 return resume_job(directory, settings, started)
-            return train(settings, claimed.run, checked=claimed.checked, started=started).value
+            checked, state = claimed.checked, claimed.resume
+            return train(settings, claimed.run, state, checked=checked, started=started).value
 
 
 def _is_sweep_stopped() -> bool:

@@ -290,6 +290,9 @@ class RunCallback(Callback):
             self._claimed = earlier or claim_run(config, command=command, announce=True)
         except Exception as error:
             raise SystemExit(report(error)) from error
+        if self._claimed.finished:
+            log.info(self._claimed.finished)
+            raise SystemExit(0)
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(self._claimed.directory)
 

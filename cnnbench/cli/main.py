@@ -14,6 +14,7 @@ from pathlib import Path
 import cnnbench
 import cnnbench.runs.supported_systems  # first: exits on a system without file locks
 from cnnbench.cli import compose, reproduce
+from cnnbench.cli.again import again
 from cnnbench.cli.errors import report
 from cnnbench.cli.help import HELP_FLAGS, print_help
 from cnnbench.cli.hydra_app import conf_folder
@@ -36,7 +37,7 @@ __all__ = ["main"]
 
 SIGINT_CODE = 130
 
-TORCHRUN_COMMANDS = ("train", "resume")
+TORCHRUN_COMMANDS = ("train", "resume", "again")
 RUN_DIRECTORY_COMMANDS = ("evaluate", "predict", "inspect", "export")
 PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
@@ -182,6 +183,7 @@ def _run_module(command: str, arguments: list[str], needs_conf: bool = False) ->
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": compose.train,
     "resume": compose.resume,
+    "again": again,
     "summary": compose.summary,
     "benchmark": compose.benchmark,
     "gradcheck": compose.gradcheck,

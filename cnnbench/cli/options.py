@@ -4,14 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnbench.cli.hydra_options import build_hydra_options
-from cnnbench.cli.parser import Parser, choice, number
+from cnnbench.cli.parser import Parser, choice, number, picture
 from cnnbench.config import RESUME_OVERRIDES
-from cnnbench.errors import ConfigError
 
 __all__ = ["EXPORT_FORMATS", "PARSERS"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-PICTURE_SUFFIXES = (".svg", ".png")
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -48,6 +46,24 @@ def _resume() -> Parser:
     parser.word("KEY=VALUE ...", f"changes of {', '.join(RESUME_OVERRIDES)}")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     parser.option("--config-dir DIR", "your own groups, for a sweep that uses them")
+    _add_custom_model(parser)
+    return parser
+
+
+def _again() -> Parser:
+    parser = Parser(
+        "again",
+        "Train a new run with the configuration of a recorded one",
+        "cnnbench again latest seed=1",
+        "cnnbench again latest optimizer=adam train.epochs=20",
+    )
+    parser.details = (
+        "A choice replaces all values of its group. All other values stay as recorded, those of a "
+        "network's recipe too. RUN is only read."
+    )
+    parser.word("RUN", RUN_HELP, NEEDS_RUN)
+    parser.word("KEY=VALUE ...", "changes, and hydra.run.dir=DIR for another place")
+    parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     _add_custom_model(parser)
     return parser
 
@@ -185,7 +201,7 @@ def _summary() -> Parser:
     )
     parser.option("--layer NAME", layer)
     diagram = "draw the network into FILE.svg or FILE.png: boxes with shapes, branches and sums"
-    parser.option("--diagram FILE", diagram, type=_picture("--diagram"))
+    parser.option("--diagram FILE", diagram, type=picture("--diagram"))
     _add_json(parser)
     return parser
 
@@ -285,7 +301,7 @@ def _data() -> Parser:
         "draw training images as the network sees them, into FILE.png or FILE.svg; takes KEY=VALUE "
         "as cnnbench train does"
     )
-    parser.option("--show FILE", show, type=_picture("--show"))
+    parser.option("--show FILE", show, type=picture("--show"))
     return parser
 
 
@@ -299,21 +315,6 @@ def _doctor() -> Parser:
     parser.details = "The exit code is 2 if a run could not work here."
     _add_json(parser)
     return parser
-
-
-def _picture(flag: str) -> Callable[[str], Path]:
-    """Return a function that checks format and folder of a file, before PyTorch is imported."""
-
-    def read(word: str) -> Path:
-        path = Path(word)
-        if path.suffix.lower() not in PICTURE_SUFFIXES:
-            allowed = " or ".join(PICTURE_SUFFIXES)
-            raise ConfigError(f"{flag} {word} must end in {allowed}.")
-        if not path.parent.is_dir():
-            raise ConfigError(f"{flag} {word}: there is no folder {path.parent}. Create it first.")
-        return path
-
-    return read
 
 
 def _add_json(parser: Parser) -> None:
@@ -331,6 +332,7 @@ def _add_custom_model(parser: Parser) -> None:
 PARSERS: dict[str, Callable[[], Parser]] = {
     "train": _train,
     "resume": _resume,
+    "again": _again,
     "evaluate": _evaluate,
     "predict": _predict,
     "inspect": _inspect,

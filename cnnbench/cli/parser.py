@@ -6,14 +6,16 @@ import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnbench.cli.words import check_overrides, suggest_flag
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["INFO_TOPICS", "Parser", "choice", "format_rows", "number"]
+__all__ = ["INFO_TOPICS", "Parser", "choice", "format_rows", "number", "picture"]
 
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+PICTURE_SUFFIXES = (".svg", ".png")
 MIN_WIDTH, MAX_WIDTH = 40, 100
 LABEL = 24  # width of the column of names in the help, in characters
 
@@ -217,5 +219,20 @@ def choice(flag: str, allowed: Iterable[str]) -> Callable[[str], str]:
         if word not in allowed:
             raise ConfigError(f"{flag} {word} is not known. {did_you_mean(word, allowed)}")
         return word
+
+    return read
+
+
+def picture(flag: str) -> Callable[[str], Path]:
+    """Return a function that checks format and folder of a file, before PyTorch is imported."""
+
+    def read(word: str) -> Path:
+        path = Path(word)
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            allowed = " or ".join(PICTURE_SUFFIXES)
+            raise ConfigError(f"{flag} {word} must end in {allowed}.")
+        if not path.parent.is_dir():
+            raise ConfigError(f"{flag} {word}: there is no folder {path.parent}. Create it first.")
+        return path
 
     return read

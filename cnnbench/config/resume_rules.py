@@ -90,8 +90,8 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
             differences.append(f"{key}={has} instead of {wants}")
     if differences:
         raise ConfigError(
-            f"{place} holds a run with other values: {', '.join(differences)}. "
-            "Name another sweep=NAME, or delete it to run it anew.\n"
+            f"{place} already holds a run with other values: {', '.join(differences)}. "
+            "Name another place (hydra.run.dir=DIR or sweep=NAME), or delete it to run it anew.\n"
             f"To resume with its own values: {join_words(['cnnbench', 'resume', str(place)])}"
         )
 

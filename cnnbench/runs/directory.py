@@ -125,7 +125,7 @@ def _claim_or_explain(directory: Path, command: str) -> "RunDirectory | None":
 def reopen(directory: Path, began: str) -> "Iterator[RunDirectory]":
     """Lock the directory of a training run that has stopped, for the block.
 
-    `began` is the start time in its status.
+    `began` is the start time in its status. If it is "", the status is damaged: it begins now.
 
     Raises:
         ConfigError: the run is running. The message names the process and its machine.
@@ -134,7 +134,7 @@ def reopen(directory: Path, began: str) -> "Iterator[RunDirectory]":
         for folder in (directory, directory / "checkpoints"):
             for leftover in folder.glob(".*.tmp"):  # from a process that was killed
                 leftover.unlink()
-        yield RunDirectory(directory, "train", lock, began)
+        yield RunDirectory(directory, "train", lock, began or _now())
 
 
 def resume_command(directory: Path, config: Config, *changes: str) -> str:

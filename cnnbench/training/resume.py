@@ -24,7 +24,7 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.state import State, check_values, ending, is_row
+from cnnbench.training.state import Row, State, check_values, ending, is_row
 
 __all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
@@ -44,16 +44,21 @@ class ResumeState:
     is_finished: bool = False
 
     @property
+    def rows(self) -> list[Row]:
+        """The rows of metrics.csv that the last checkpoint has."""
+        return [] if self.last is None else self.last["rows"]
+
+    @property
     def epochs(self) -> int:
         """The number of finished epochs."""
-        return 0 if self.last is None else len(self.last["rows"])
+        return len(self.rows)
 
     def find_ending(self, train: TrainConfig) -> str | None:
         """Return what has ended the run, as `state.ending` does; None if nothing has."""
         if self.last is None or not self.is_finished:
             return None
         best = None if self.best is None else self.best.get("row")
-        return ending(train, self.last["rows"], best if is_row(best) else None)
+        return ending(train, self.rows, best if is_row(best) else None)
 
 
 @contextmanager
@@ -71,7 +76,7 @@ def reopen_run(
 
     Args:
         directory: the run directory.
-        wanted: the configuration of a job. The run must have been trained with its values.
+        wanted: the configuration of a command. The run must have been trained with its values.
         changes: changes of the recorded configuration, if `wanted` is None.
         allow_custom_model: whether the Python file of a custom model may be run.
         rest: the words of the command line after the directory.
@@ -82,7 +87,7 @@ def reopen_run(
         CheckpointError: a checkpoint is damaged or refused.
     """
     status = check_training_run(directory)
-    began = str(status.get("began", status.get("since")))
+    began = str(status.get("began", status.get("since", "")))
     with reopen(directory, began) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
         if wanted is not None:

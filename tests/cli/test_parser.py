@@ -9,6 +9,7 @@ MISTAKES = {
     "evaluate": "Name a run directory: cnnbench evaluate RUN",
     "evaluate --topk 3": "Name a run directory: cnnbench evaluate RUN",
     "resume": "Name a run directory: cnnbench resume RUN",
+    "again": "Name a run directory: cnnbench again RUN",
     "inspect device=cpu --images": "--images needs a value: --images I[,I...].",
     "export run --formt x": (
         "There is no option --formt of cnnbench export. Did you mean '--format'?"

@@ -72,7 +72,8 @@ def printed(text: str, hint: str) -> list[str]:
      ("predict", RUN, "my photos", "--json", "device=cpu"),
      ("inspect", RUN, "--mistakes", "3", "data.test_examples=10"),
      ("export", RUN, "--format", "safetensors", "--output", "my net"),
-     ("resume", RUN, "train.epochs=3", "--plot")],
+     ("resume", RUN, "train.epochs=3", "--plot"),
+     ("again", RUN, "seed=1", "hydra.run.dir=my second run", "--plot")],
     ids=join_words,
 )  # fmt: skip
 @pytest.mark.usefixtures("place")
@@ -140,8 +141,8 @@ def test_printed_command_resumes_a_diverged_run(within: Command) -> None:
 def test_printed_command_resumes_the_run_in_a_taken_directory(within: Command) -> None:
     refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
     assert refused.returncode == 0
-    refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
-    done = within(*printed(refused.stderr, "To resume that run"))
+    refused = within(*SMALL, "seed=1", f"hydra.run.dir={SWEEP}/other")
+    done = within(*printed(refused.stderr, "To resume with its own values"))
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 

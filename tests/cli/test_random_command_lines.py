@@ -123,7 +123,7 @@ composing = st.builds(
 )
 reading = st.builds(
     lambda verb, place, words: [verb, place, *words],
-    st.sampled_from(["resume", "evaluate", "predict", "inspect", "export", "report"]),
+    st.sampled_from(["resume", "again", "evaluate", "predict", "inspect", "export", "report"]),
     st.sampled_from(PLACES),
     st.lists(override() | st.sampled_from(VALUES), max_size=2),
 )

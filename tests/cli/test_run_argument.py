@@ -85,7 +85,7 @@ def test_folder_named_latest_takes_precedence(runs: Runs, within: Command, tmp_p
     assert "last.pt, epoch 0" in done.stdout
 
 
-@pytest.mark.parametrize("command", [*RUN_DIRECTORY_COMMANDS, "resume", "report"])
+@pytest.mark.parametrize("command", [*RUN_DIRECTORY_COMMANDS, "resume", "again", "report"])
 def test_latest_without_any_run_is_an_error(command: str, within: Command, tmp_path: Path) -> None:
     words = ["latest", *(["a.png"] if command == "predict" else [])]
     message = "cnnbench: There is no run under outputs/ here. Train one first: cnnbench\n"
@@ -118,6 +118,7 @@ def test_error_names_a_latest_run_that_cannot_be_loaded(within: Command, tmp_pat
         ("export", "outputs/sweeps/rates", "1 run", JOB, True),
         ("inspect", SINGLE.parent, "2 runs", SINGLE.with_name("resumed"), False),
         ("resume", "outputs", "3 runs", JOB, True),
+        ("again", "outputs/sweeps/rates", "1 run", JOB, True),
     ],
 )
 def test_folder_of_runs_suggests_the_newest(

@@ -169,6 +169,46 @@ def test_run_killed_six_times_ends_with_the_same_bits(
     kill_repeatedly(forks, tmp_path, recipe, uninterrupted_run(recipe), seed, max_kills=6)
 
 
+@pytest.mark.parametrize(
+    ("seed", "recipe"),
+    [
+        pytest.param(seed, recipe, marks=() if seed == 21 else pytest.mark.slow)
+        for seed, recipe in enumerate([*RECIPES] * 4, start=20)
+    ],
+)
+def test_same_command_three_times_killed_twice_ends_with_the_same_bits(
+    forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, recipe: str, seed: int
+) -> None:
+    chance, run = random.Random(seed), tmp_path / "run"
+    command, moments = [*SMALL, *RECIPES[recipe], "hydra.run.dir=run"], []
+    for _ in range(2):
+        moment = choose_moment(chance)
+        code = kill(forks, tmp_path, command, moment)
+        moments.append(f"{moment}: {describe_state(run)}")
+        assert code in (0, *KILLED), moments
+    done = forks.run(*command, folder=tmp_path)
+    assert done.returncode == 0, (done.stderr, moments)
+    assert find_differences(run, uninterrupted_run(recipe)) == [], moments
+    assert read_status(run)["state"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("number", [KILL, KILL_IN_WRITE])
+def test_same_command_after_a_kill_at_any_early_change_of_the_disk_ends_with_the_same_bits(
+    forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, number: int
+) -> None:
+    recipe = "momentum_measured_on_the_test_set"
+    for count in range(1, 16):
+        (tmp_path / str(count)).mkdir()
+        command, folder = [*SMALL, *RECIPES[recipe], "hydra.run.dir=run"], tmp_path / str(count)
+        assert kill(forks, folder, command, (number, "file", count)) == -number
+        report = f"killed at change {count} of the disk: {describe_state(folder / 'run')}"
+        done = forks.run(*command, folder=folder)
+        assert done.returncode == 0, f"{done.stderr}\n{report}"
+        assert find_differences(folder / "run", uninterrupted_run(recipe)) == [], report
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", [KILL, KILL_IN_WRITE])
