@@ -75,7 +75,7 @@ def test_last_picture_is_that_of_the_finished_run(
     drawn: list[tuple[int, str]] = []
     monkeypatch.setattr(
         "cnnbench.trackers.curves.write_curves",
-        lambda rows, title, file, steps: drawn.append((len(rows), title)),
+        lambda rows, title, *_: drawn.append((len(rows), title)),
     )
     result = train(*TINY, live=True)
     title = f"lenet_relu on sample, 28 px: test accuracy {result.test_accuracy:.4f}"
