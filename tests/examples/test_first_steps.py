@@ -58,7 +58,7 @@ def test_cells_use_the_whole_way_from_training_to_a_table() -> None:
 def test_shell_lines_name_commands() -> None:
     lines = [line for source in SOURCES for line in source.splitlines() if line.startswith("!")]
     commands = [re.fullmatch(r"!\{cli\} (\w+) .*", line)[1] for line in lines]
-    assert commands == ["summary", "inspect", "resume"]
+    assert commands == ["data", "summary", "inspect", "resume"]
     assert set(commands) <= set(PARSERS)
 
 
@@ -88,6 +88,7 @@ def shown(outputs: list[Any]) -> list[Any]:
 @pytest.mark.slow
 def test_data_are_shown_as_a_picture(outputs: list[list[Any]]) -> None:
     assert [set(data) for data in shown(outputs[0])] == [{"text/plain", "image/png"}]
+    assert "batch.png" in printed(outputs[0])
 
 
 @pytest.mark.slow
