@@ -27,6 +27,7 @@ from cnnbench.cli.hydra_app import (
     is_override,
     run_hydra_app,
 )
+from cnnbench.cli.hydra_options import MULTIRUN, refuse_multirun
 from cnnbench.cli.options import PARSERS
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
@@ -46,8 +47,6 @@ from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
 
 log = logging.getLogger("cnnbench")
-
-MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 def train(arguments: list[str]) -> int:
@@ -255,8 +254,7 @@ def gradcheck(arguments: list[str]) -> int:
 
 def _run_on_network(command: str, words: Sequence[str], options: argparse.Namespace) -> int:
     """Compose a single configuration and run the module of the command on it."""
-    if not MULTIRUN.isdisjoint(words):
-        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
+    refuse_multirun(command, words)
     codes = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:

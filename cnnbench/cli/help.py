@@ -22,8 +22,7 @@ Examples:
   cnnbench model=alexnet data.resize=96    another network, another image size
   cnnbench -m optimizer.lr=0.1,0.5         a sweep: a run for each value
   cnnbench evaluate latest                 the newest run on its test set
-Choices: cnnbench models, cnnbench data, cnnbench --info. Configuration:
-cnnbench --cfg job. More: cnnbench COMMAND --help, README.md and docs/."""
+More: COMMAND --help, --info, --cfg job, cnnbench models, cnnbench data, docs/."""
 
 
 def print_help(command: str | None, arguments: Sequence[str]) -> None:

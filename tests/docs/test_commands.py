@@ -102,7 +102,7 @@ def tiny(language: str) -> str:
 
 
 def command_name(words: list[str]) -> str:
-    return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
+    return words[0] if words and not re.search(r"[=.@/]|^-", words[0]) else "train"
 
 
 def as_run(command: DocCommand) -> list[str]:
