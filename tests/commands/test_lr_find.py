@@ -8,7 +8,7 @@ from helpers.command import TINY, Command, find_only_run
 from helpers.compare_runs import find_differences
 from PIL import Image
 
-from cnnbench.runs.reading import read_status
+from cnnbench.runs.reading import read_accuracy, read_status
 
 JOB = (*TINY, "device.threads=1", "device.precision=fp32", "model=mlp", "model.widths=[32]")
 
@@ -95,3 +95,19 @@ def test_other_commands_do_not_take_its_directory_for_a_run(within: Command) -> 
         2,
         "cnnbench: found is not a training run: cnnbench lr-find created it.\n",
     )
+
+
+@pytest.mark.slow
+def test_suggested_rate_trains_better_than_much_lower_and_higher_ones(
+    within: Command, tmp_path: Path
+) -> None:
+    job = ("data=sample", "model=mlp", "device=cpu", "device.threads=1", "device.precision=fp32")
+    done = within("lr-find", *job)
+    rate = float(done.stdout.splitlines()[-1].removeprefix("optimizer.lr="))
+    accuracies = []
+    for factor in (1 / 30, 1, 30):
+        name = f"run_{factor:.2f}"
+        words = (f"optimizer.lr={factor * rate}", "train.epochs=2", f"hydra.run.dir={name}")
+        code = within(*job, *words).returncode
+        accuracies.append(read_accuracy(tmp_path / name) if code == 0 else 0.0)
+    assert accuracies[1] > max(accuracies[0], accuracies[2]) + 0.2

@@ -43,17 +43,17 @@ OPTIMIZERS: dict[str, OptimizerConfig] = {
 
 
 def state_of(engine: EagerEngine) -> Any:
-    """Return a copy of the weights, statistics, average, scaler, sums and generators."""
-    return copy_to_cpu([engine.tensors(), engine.scaler.state_dict(), engine.state()])
+    """Return a copy of weights, statistics, average, optimizers, scaler, sums and generators."""
+    optimizers = [optimizer.state_dict() for optimizer in engine.optimizers]
+    parts = [engine.tensors(), optimizers, engine.scaler.state_dict(), engine.state()]
+    return copy_to_cpu(parts)
 
 
 def train(engine: EagerEngine, examples: Examples) -> Any:
-    """Train three steps; return what `state_of` does, the optimizers' state and rates."""
+    """Train three steps; return the state."""
     order = epoch_order(len(examples), seed=0, epoch=1)
-    assert list(engine.steps(examples, order, BATCH, [1.0, 0.5, 0.25])) == [8, 8, 5]
-    rates = [group["lr"] for optimizer in engine.optimizers for group in optimizer.param_groups]
-    states = [optimizer.state_dict()["state"] for optimizer in engine.optimizers]
-    return [state_of(engine), copy_to_cpu(states), rates]
+    assert list(engine.steps(examples, order, BATCH, [0.25, 0.5, 1.0])) == [8, 8, 5]
+    return state_of(engine)
 
 
 def assert_equal_bits(actual: Any, expected: Any) -> None:
@@ -94,12 +94,23 @@ def test_sweep_leaves_no_trace_in_training(
     examples: Examples,
 ) -> None:
     change(config, optimizer=optimizer)
-    expected = train(make_stateful(engine_class), examples)
+    other = make_stateful(engine_class)
+    expected = [train(other, examples), train(other, examples)]
     engine = make_stateful(engine_class)
-    before = state_of(engine)
+    assert_equal_bits(train(engine, examples), expected[0])
     rows = sweep_rates(engine, examples, BATCH, RATES, config)
     assert len({row["loss"] for row in rows}) == len(RATES)
-    assert_equal_bits(state_of(engine), before)
+    assert_equal_bits(state_of(engine), expected[0])
+    assert_equal_bits(train(engine, examples), expected[1])
+
+
+def test_sweep_before_training_leaves_no_trace(
+    make_stateful: Callable[..., EagerEngine], config: Config, examples: Examples
+) -> None:
+    change(config, optimizer=OPTIMIZERS["adam"])  # which has no state before its first step
+    expected = train(make_stateful(), examples)
+    engine = make_stateful()
+    sweep_rates(engine, examples, BATCH, RATES, config)
     assert_equal_bits(train(engine, examples), expected)
 
 
@@ -137,6 +148,7 @@ def test_row_has_the_loss_of_its_batch_before_the_update(
     weights = [parameter.detach().double().cpu() for parameter in linear_network.parameters()]
     engine = make_engine(linear_network, sgd_config, device, engine_class)
     engine.prepare(examples, BATCH)
+    list(engine.steps(examples, epoch_order(21, 0, 1), BATCH, [0.0] * 3))  # adds to the sums
     rates = [0.1, 0.2, 0.4, 0.8, 1.6]
     rows = sweep_rates(engine, examples, BATCH, rates, sgd_config)
     expected = []
