@@ -224,7 +224,7 @@ ANY = ("*",)
 BOOLEANS = ["false", "true"]
 # Patterns of the keys that each command can override.
 ALLOWED = {
-    **dict.fromkeys(("train", "summary", "benchmark", "gradcheck"), ANY),
+    **dict.fromkeys(("train", "summary", "benchmark", "lr-find", "gradcheck"), ANY),
     **dict.fromkeys(("evaluate", "predict", "inspect"), config.INFERENCE_OVERRIDES),
     "resume": config.RESUME_OVERRIDES,
     "again": AGAIN_OVERRIDES,

@@ -27,8 +27,13 @@ from cnnbench.cli.hydra_app import (
     is_override,
     run_hydra_app,
 )
-from cnnbench.cli.hydra_options import build_hydra_options
-from cnnbench.cli.options import PARSERS, VALUES_HELP
+from cnnbench.cli.hydra_options import (
+    MULTIRUN,
+    VALUES_HELP,
+    build_hydra_options,
+    refuse_multirun,
+)
+from cnnbench.cli.options import PARSERS
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import (
@@ -48,8 +53,6 @@ from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 __all__ = ["benchmark", "data", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
 
 log = logging.getLogger("cnnbench")
-
-MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 def train(arguments: list[str]) -> int:
@@ -261,8 +264,7 @@ def gradcheck(arguments: list[str]) -> int:
 
 def _run_on_network(command: str, words: Sequence[str], options: argparse.Namespace) -> int:
     """Compose a single configuration and run the module of the command on it."""
-    if not MULTIRUN.isdisjoint(words):
-        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
+    refuse_multirun(command, words)
     codes = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:

@@ -13,8 +13,7 @@ __all__ = ["HELP_FLAGS", "print_help"]
 HELP_FLAGS = {"--help", "-h"}
 
 OVERVIEW = """\
-usage: cnnbench [COMMAND] [KEY=VALUE ...] [options]
-Train, measure and compare the classic convolutional networks. Commands:
+usage: cnnbench [COMMAND] [KEY=VALUE ...] [options]. Train and compare CNNs:
 {commands}
 Examples:
   cnnbench                                 train LeNet on Fashion-MNIST

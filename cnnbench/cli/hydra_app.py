@@ -282,7 +282,8 @@ class RunCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if processes().rank > 0:
             return
-        command = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
+        name = config.hydra.job.config_name
+        command = name if name in ("benchmark", "lr-find") else "train"
         try:
             if command == "train":
                 refuse_single_run(config)

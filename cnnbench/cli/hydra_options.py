@@ -1,13 +1,16 @@
 """The options that Hydra reads in the commands that compose a configuration."""
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from cnnbench.cli.parser import INFO_TOPICS, Parser, choice
 from cnnbench.errors import ConfigError
 
-__all__ = ["CFG_PARTS", "build_hydra_options"]
+__all__ = ["CFG_PARTS", "MULTIRUN", "VALUES_HELP", "build_hydra_options", "refuse_multirun"]
 
 CFG_PARTS = ("job", "hydra", "all")
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+VALUES_HELP = "values and choices, as for cnnbench train"
 
 
 def build_hydra_options(multirun: str = "") -> Parser:
@@ -31,6 +34,16 @@ def build_hydra_options(multirun: str = "") -> Parser:
     parser.option("--package NAME", "", "-p")
     parser.option("--experimental-rerun FILE")
     return parser
+
+
+def refuse_multirun(command: str, words: Sequence[str]) -> None:
+    """Refuse a sweep for a command that looks at one network.
+
+    Raises:
+        ConfigError: one of the words asks for a sweep.
+    """
+    if not MULTIRUN.isdisjoint(words):
+        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
 
 
 def _refuse_config_path(_: str) -> NoReturn:

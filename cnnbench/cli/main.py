@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cnnbench
 import cnnbench.runs.supported_systems  # first: exits on a system without file locks
-from cnnbench.cli import compose, reproduce
+from cnnbench.cli import compose, lr_find, reproduce
 from cnnbench.cli.again import again
 from cnnbench.cli.errors import report
 from cnnbench.cli.help import HELP_FLAGS, print_help
@@ -186,6 +186,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "again": again,
     "summary": compose.summary,
     "benchmark": compose.benchmark,
+    "lr-find": lr_find.run,
     "gradcheck": compose.gradcheck,
     **{name: partial(_run_module, name, needs_conf=True) for name in RUN_DIRECTORY_COMMANDS},
     "report": partial(_run_module, "report"),

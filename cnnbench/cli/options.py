@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cnnbench.cli.hydra_options import build_hydra_options
+from cnnbench.cli import lr_find
+from cnnbench.cli.hydra_options import VALUES_HELP, build_hydra_options
 from cnnbench.cli.parser import Parser, choice, number, picture
 from cnnbench.config import RESUME_OVERRIDES
 
@@ -15,7 +16,6 @@ MAX_MISTAKES = 200
 NEEDS_RUN = "a run directory"
 RUN_HELP = "a run directory, or latest: the newest under outputs/"
 RESUME_HELP = "a run or sweep directory, or latest: the newest run under outputs/"
-VALUES_HELP = "values and choices, as for cnnbench train"
 DATA_HELP = "other data or another device, such as data=mnist or device=cpu"
 
 
@@ -340,6 +340,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "report": _report,
     "summary": _summary,
     "benchmark": _benchmark,
+    "lr-find": lr_find.build_parser,
     "gradcheck": _gradcheck,
     "reproduce": _reproduce,
     "models": _models,

@@ -189,8 +189,8 @@ def _complete_info(words: Sequence[str]) -> list[str]:
 
 def number(
     flag: str,
-    minimum: int,
-    maximum: int | None = None,
+    minimum: float,
+    maximum: float | None = None,
     why: str = "",
     kind: type[int | float] = int,
 ) -> Callable[[str], Any]:

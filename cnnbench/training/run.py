@@ -44,7 +44,7 @@ from cnnbench.training.state import (
     seed_for,
 )
 
-__all__ = ["OnEpoch", "StoppedByOnEpoch", "resume_job", "train"]
+__all__ = ["OnEpoch", "StoppedByOnEpoch", "build_state", "resume_job", "train"]
 
 log = logging.getLogger("cnnbench")
 
@@ -104,7 +104,7 @@ def train(
             log.info(os.path.relpath(run_directory.path))
         watch.add({"start": watch.total_s})
         try:
-            state = _build_state(config, run_directory, checked, watch)
+            state = build_state(config, run_directory, checked, watch)
             with _join_ranks(state, resume or ResumeState()) as (group, resume):
                 _restore_and_prepare(state, resume, group)
                 with recording(state, resume, checked.multiply_adds) as recorder:
@@ -171,7 +171,7 @@ def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Gro
         yield group, resume
 
 
-def _build_state(
+def build_state(
     config: Config, run: RunDirectory | None, checked: Preflight, watch: Stopwatch
 ) -> TrainingState:
     """Load the data, build the network and its engine, and take the weights to start from."""

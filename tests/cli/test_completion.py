@@ -52,6 +52,8 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("mod", "models model= model."),
         ("optimizer=ada", "optimizer=adagrad optimizer=adam optimizer=adamw"),
         ("summary model=le", "model=lenet model=lenet_relu"),
+        ("lr-find model=le", "model=lenet model=lenet_relu"),
+        ("lr-find --st", "--steps"),
         ("summary 'model=le", "model=lenet model=lenet_relu"),
         ("-m model=lenet,nin optimizer=adam optimizer.b", "optimizer.betas="),
         ("-m model=lenet,alex", "model=lenet,alexnet"),

@@ -9,7 +9,7 @@ from helpers.command import Command
 
 from cnnbench.cli.options import PARSERS
 
-COMPOSING = ("train", "summary", "benchmark", "gradcheck")
+COMPOSING = ("train", "summary", "benchmark", "lr-find", "gradcheck")
 
 
 def examples(text: str) -> list[list[str]]:

@@ -13,7 +13,7 @@ from cnnbench.training.export import FORMATS
 
 
 def test_every_command_has_a_parser_and_is_in_the_overview(within: Command) -> None:
-    shown = re.findall(r"^  (\w+) +[A-Z]", within("--help").stdout, re.MULTILINE)
+    shown = re.findall(r"^  ([\w-]+) +[A-Z]", within("--help").stdout, re.MULTILINE)
     assert sorted(COMMANDS) == sorted(PARSERS) == sorted(shown)
 
 

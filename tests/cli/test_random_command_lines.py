@@ -75,7 +75,7 @@ FLAGS = """
     --package=_global_ --config-name=summary --config-name=x --config-dir=x --config-path=x -sc
     --shell-completion --experimental-rerun=x --depth=1 --depth=x --layer=x --json --rounds=0
 """.split()
-VERBS = ["train", "summary", "benchmark", "trian", "", " "]
+VERBS = ["train", "summary", "benchmark", "lr-find", "trian", "", " "]
 
 text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(
     lambda word: ".." not in word
@@ -143,6 +143,7 @@ def _skip_training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
         patch.setattr("cnnbench.commands.benchmark.run", lambda *_, **__: {})
         patch.setattr("cnnbench.commands.benchmark.print_table", lambda _: None)
+        patch.setattr("cnnbench.commands.lr_find.run", lambda *_, **__: None)
         yield
 
 

@@ -47,6 +47,14 @@ LITTLE = {
         "--epoch-limit",
         "0",
     ),
+    "lr-find": (
+        "data=sample",
+        "train.batch_size=20",
+        "device=cpu",
+        "device.threads=1",
+        "--steps",
+        "20",
+    ),
 }
 # Of commands with these words only the configuration is composed, or the jobs are listed.
 COMPOSED = {
@@ -102,7 +110,7 @@ def tiny(language: str) -> str:
 
 
 def command_name(words: list[str]) -> str:
-    return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
+    return words[0] if words and not re.search(r"[=.@/]|^-", words[0]) else "train"
 
 
 def as_run(command: DocCommand) -> list[str]:
@@ -131,8 +139,8 @@ def as_run(command: DocCommand) -> list[str]:
 def quick_form(command: DocCommand) -> list[str] | None:
     """Return arguments that compose the configuration of a slow command, or None if it is quick.
 
-    Slow commands are sweeps, reproductions, benchmarks and large networks. Training and inspecting
-    are slow, too, except as the README shows them.
+    Slow commands are sweeps, reproductions, measurements and large networks. Training and
+    inspecting are slow, too, except as the README shows them.
     """
     words = as_run(command)
     if words[:1] == ["reproduce"]:
@@ -143,7 +151,7 @@ def quick_form(command: DocCommand) -> list[str] | None:
     if prints or command.output.startswith("cnnbench: "):
         return None
     large = {"-m", "model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"}
-    is_large = not large.isdisjoint(words) or words[:1] == ["benchmark"]
+    is_large = not large.isdisjoint(words) or words[:1] in (["benchmark"], ["lr-find"])
     trains_elsewhere = command_name(words) == "train" and command.page != "README.md"
     if not is_large and not trains_elsewhere:
         return None
