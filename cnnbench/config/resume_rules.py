@@ -28,7 +28,7 @@ RESUME_OVERRIDES = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss"),
     "train.log_every",
     *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
-    *("tracker", "tracker.*"),
+    *("reference.module", "tracker", "tracker.*"),
 )
 
 # keys that may change when a trained network is used
@@ -41,6 +41,7 @@ INFERENCE_OVERRIDES = (
 KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
     "data.root": "keeps its data in a folder that it names",
+    "reference.module": "runs code from outside cnnbench",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none resumes without)",
     "tracker.wandb.entity": "is tracked in an account that it names (tracker=none resumes without)",
 }
