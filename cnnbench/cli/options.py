@@ -216,8 +216,7 @@ def _gradcheck() -> Parser:
         "gradcheck",
         "Compare the reference implementation of layers with PyTorch's",
         "cnnbench gradcheck model=alexnet data.resize=96",
-        "cnnbench gradcheck model=lenet model.padding_mode=reflect train.loss=mse",
-        "cnnbench gradcheck reference.module=my_layers.py",
+        "cnnbench gradcheck model=lenet reference.module=my_layers.py",
     )
     parser.hydra = build_hydra_options()
     parser.details = (

@@ -188,6 +188,10 @@ def test_json_reports_that_all_passed(within: Command) -> None:
         ),
         (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalized."),
         (["--batch", "x"], "--batch x is not a whole number."),
+        (["--time-limit", "0"], "--time-limit 0 is out of range. It must be from 1 to 86400."),
+        (["--time-limit", "inf"], "--time-limit inf is out of range. It must be from 1 to 86400."),
+        (["reference.module=absent"], "reference.module=absent: there is no absent.py in "),
+        (["reference.module=''"], "reference.module"),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),
         (

@@ -88,8 +88,14 @@ class CustomOptimizer(Optimizer):
         return {**super().state_dict(), "state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state of the instance. The settings remain."""
+        """Restore the state of the instance. The settings remain.
+
+        Raises:
+            ValueError: it is the state of another optimizer.
+        """
         states = [state_dict["state"].get(index, {}) for index in range(len(self._weights()))]
+        if foreign := {key.removesuffix("[]") for key in states[0]} - self._attributes().keys():
+            raise ValueError(f"another optimizer has the state {', '.join(sorted(foreign))}")
         for key, initial in self._attributes().items():
             if f"{key}[]" in states[0]:
                 arrays = {

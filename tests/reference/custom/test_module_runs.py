@@ -12,6 +12,7 @@ from helpers.fork_server import ForkServer
 
 from cnnbench.config import load_config
 from cnnbench.config.load import parse
+from cnnbench.runs.directory import resume_command
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),
@@ -128,12 +129,19 @@ def test_recorded_file_is_run_only_if_the_user_names_it(within: Command, my_laye
     assert within("evaluate", "run", "reference=none").returncode == 0
 
 
-def test_printed_resume_command_names_the_file(within: Command, my_layers: Path) -> None:
-    path = f"reference.module={my_layers}"
-    result = within(*SMALL, OWN[0], path, "model=mlp", "hydra.run.dir=run", "--plot")
-    assert result.returncode == 0, result.stderr
-    recorded = parse((Path("run") / "config.yaml").read_text())
-    assert recorded["reference"]["module"] == str(my_layers)
+@pytest.mark.usefixtures("my_layers")
+def test_run_is_not_resumed_by_another_optimizer(within: Command) -> None:
+    train(within, "run", *OWN, "model=mlp", "optimizer=adam", "train.epochs=1")
+    result = within("resume", "run", "train.epochs=2", "reference.module=null")
+    assert result.returncode == 5
+    assert "does not fit this run: another optimizer has the state t, m[], v[]" in result.stderr
+
+
+@pytest.mark.usefixtures("my_layers")
+def test_resume_command_names_the_file(within: Command) -> None:
+    train(within, "run", *OWN, "model=mlp", "train.epochs=1")
+    config = load_config(parse((Path("run") / "config.yaml").read_text()))
+    assert resume_command(Path("run"), config) == f"cnnbench resume run {OWN[1]}"
 
 
 def test_run_recorded_before_the_key_loads(within: Command) -> None:

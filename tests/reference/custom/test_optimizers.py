@@ -10,6 +10,7 @@ from torch import nn
 
 from cnnbench.reference.custom.module import CustomCodeError, CustomModule
 from cnnbench.reference.custom.optimizers import CustomOptimizer
+from cnnbench.reference.optimizers import Adam
 
 SETTINGS = {
     "SGD": (0.1,),
@@ -65,6 +66,15 @@ def test_state_has_the_shapes_of_the_weights() -> None:
         ("t", "m[]", "v[]"), torch.Size([4])
     )
     assert state[0]["t"].unique().tolist() == [3.0]
+
+
+def test_state_of_another_optimizer_is_refused() -> None:
+    custom, reference = make("Adam"), Adam(weights_of(make("Adam")), 0.1)
+    step(custom, 1)
+    with pytest.raises(ValueError, match=r"another optimizer has the state t, m\[\], v\[\]"):
+        reference.load_state_dict(custom.state_dict())
+    with pytest.raises(ValueError, match="another optimizer has the state exp_avg, exp_avg_sq, st"):
+        custom.load_state_dict(reference.state_dict())
 
 
 def test_learning_rate_of_the_group_is_used() -> None:
