@@ -72,19 +72,26 @@ class CustomOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the instance by parameter, in the form of torch.optim.
 
-        A number is repeated for each weight, as a state must have the shape of its weights.
+        A number is repeated for each weight, as a state must have the shape of its weights. A
+        weight without arrays, which had no gradient, has no state if others have some.
 
         Raises:
             CustomCodeError: an attribute of the instance cannot be saved.
         """
+        attributes = self._attributes()
+        arrays = {key: value for key, value in attributes.items() if isinstance(value, dict)}
+        numbers = {key: value for key, value in attributes.items() if _is_number(value)}
         state: dict[int, dict[str, torch.Tensor]] = {}
         for index, (name, (weight, _)) in enumerate(self._weights().items()):
-            for key, value in self._attributes().items():
-                saved = state.setdefault(index, {})
-                if isinstance(value, dict) and name in value:
-                    saved[f"{key}[]"] = torch.as_tensor(value[name]).clone()
-                elif isinstance(value, (int, float)):
-                    saved[key] = torch.full(weight.shape, float(value), dtype=torch.float64)
+            if any(value and name not in value for value in arrays.values()):
+                continue
+            state[index] = {
+                key: torch.full(weight.shape, float(number), dtype=torch.float64)
+                for key, number in numbers.items()
+            }
+            for key, value in arrays.items():
+                if value:
+                    state[index][f"{key}[]"] = torch.as_tensor(value[name]).clone()
         return {**super().state_dict(), "state": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -93,19 +100,25 @@ class CustomOptimizer(Optimizer):
         Raises:
             ValueError: it is the state of another optimizer.
         """
-        states = [state_dict["state"].get(index, {}) for index in range(len(self._weights()))]
-        if foreign := {key.removesuffix("[]") for key in states[0]} - self._attributes().keys():
+        attributes, names = self._attributes(), list(self._weights())
+        states = {names[index]: state for index, state in state_dict["state"].items()}
+        keys = {key.removesuffix("[]") for state in states.values() for key in state}
+        if foreign := keys - attributes.keys():
             raise ValueError(f"another optimizer has the state {', '.join(sorted(foreign))}")
-        for key, initial in self._attributes().items():
-            if f"{key}[]" in states[0]:
-                arrays = {
-                    name: self._to_array(state[f"{key}[]"].clone())
-                    for name, state in zip(self._weights(), states, strict=True)
-                }
+        # A weight without arrays may have the numbers from before the first step.
+        trained = [state for state in states.values() if any("[]" in key for key in state)]
+        numbers = (trained or list(states.values()))[0]
+        for key, initial in attributes.items():
+            arrays = {
+                name: self._to_array(state[f"{key}[]"].clone())
+                for name, state in states.items()
+                if f"{key}[]" in state
+            }
+            if arrays:
                 setattr(self.instance, key, arrays)
-            elif key in states[0]:
-                number = states[0][key].flatten()[0].item()
-                setattr(self.instance, key, number if initial is None else type(initial)(number))
+            elif key in numbers:
+                kind = float if initial is None else type(initial)
+                setattr(self.instance, key, kind(numbers[key].flatten()[0].item()))
 
     def _attributes(self) -> dict[str, Any]:
         """Return the attributes of the instance that are its state.
@@ -120,7 +133,7 @@ class CustomOptimizer(Optimizer):
                     f"{self.kind}.__init__ must set self.{name}, to None at first: "
                     "what update keeps is saved, so that a run can be resumed."
                 )
-            if not (value is None or isinstance(value, (int, float, dict))):
+            if not (value is None or isinstance(value, dict) or _is_number(value)):
                 raise CustomCodeError(
                     f"{self.kind}: self.{name} is a {type(value).__name__}, which cannot be saved. "
                     "Allowed: numbers, None, and dictionaries of arrays as grads."
@@ -134,6 +147,10 @@ class CustomOptimizer(Optimizer):
 
     def _to_array(self, tensor: torch.Tensor) -> Any:
         return tensor if self.custom.uses_torch else tensor.detach().cpu().numpy()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
 
 
 def make_custom_optimizer(

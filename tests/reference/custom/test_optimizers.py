@@ -34,7 +34,7 @@ def weights_of(optimizer: CustomOptimizer) -> list[nn.Parameter]:
 def step(optimizer: CustomOptimizer, times: int) -> None:
     for _ in range(times):
         for weight in weights_of(optimizer):
-            weight.grad = weight.detach().sin()
+            weight.grad = weight.detach().sin() if weight.requires_grad else None
         optimizer.step()
 
 
@@ -56,6 +56,21 @@ def test_restored_optimizer_takes_the_same_steps_to_the_bit(kind: str) -> None:
     step(second, 3)
     for ours, theirs in zip(weights_of(second), weights_of(whole), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_state_of_a_network_with_a_frozen_weight_is_restored() -> None:
+    whole, first, second = make("Adam"), make("Adam"), make("Adam")
+    for optimizer, steps in ((whole, 5), (first, 2)):
+        weights_of(optimizer)[0].requires_grad_(False)
+        step(optimizer, steps)
+    saved = [weight.detach().clone() for weight in weights_of(first)]
+    initial, state = second.state_dict()["state"], first.state_dict()["state"]
+    assert state.keys() == {1}
+    weights_of(second)[0].requires_grad_(False)
+    restore(second, {**initial, **state}, saved)  # as training/state.py completes a state
+    step(second, 3)
+    assert torch.equal(weights_of(second)[1], weights_of(whole)[1])
+    assert torch.equal(weights_of(second)[0], weights_of(whole)[0])
 
 
 def test_state_has_the_shapes_of_the_weights() -> None:
