@@ -222,15 +222,13 @@ def _gradcheck() -> Parser:
     parser.details = (
         "Prints the largest differences of each layer and of the network in float64: of outputs, "
         "of gradients from those of autograd, and of gradients from numerical derivatives. The "
-        "exit code is 6 if one is beyond its tolerance. With reference.module=FILE it checks the "
-        "layers, loss and optimizers that you wrote in FILE, and says what looks wrong in them."
+        "exit code is 6 if one is beyond its tolerance. reference.module=FILE adds your classes."
     )
     parser.word("KEY=VALUE ...", VALUES_HELP)
     batch = number("--batch", 2, why=", to be normalized")
     parser.option("--batch N", "examples", default=2, type=batch, dest="batch_size")
-    limit = "with reference.module, stop if a call of your class takes longer than this"
-    seconds = number("--time-limit", 1, 86_400, kind=float)
-    parser.option("--time-limit SECONDS", limit, default=60, type=seconds, dest="time_limit_s")
+    limit = number("--time-limit", 1, 86_400, kind=float)
+    parser.option("--time-limit S", "for a call of a class", default=60, type=limit, dest="limit_s")
     _add_json(parser)
     return parser
 

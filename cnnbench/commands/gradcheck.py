@@ -68,19 +68,19 @@ class Row:
 
 
 def run(
-    config: Config, batch_size: int, time_limit_s: float | None = None, as_json: bool = False
+    config: Config, batch_size: int, limit_s: float | None = None, as_json: bool = False
 ) -> int:
     """Print the table of differences; return the exit code.
 
     With reference.module the classes in the user's file are compared, too. A call of them may take
-    `time_limit_s`.
+    `limit_s`.
 
     Raises:
         ConfigError: the network cannot be built as configured, the device has no float64, the
             user's file cannot be run, or a call took longer than the time limit.
     """
     module = config.reference.module
-    custom = None if module is None else load_custom(module, time_limit_s)
+    custom = None if module is None else load_custom(module, limit_s)
     dataset = datasets.dataset_info(config.data)
     device = resolve_device(config.device).torch_device
     torch.manual_seed(config.seed)
