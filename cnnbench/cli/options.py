@@ -228,7 +228,7 @@ def _gradcheck() -> Parser:
     batch = number("--batch", 2, why=", to be normalized")
     parser.option("--batch N", "examples", default=2, type=batch, dest="batch_size")
     limit = number("--time-limit", 1, 86_400, kind=float)
-    parser.option("--time-limit S", "seconds a call may take", default=60, type=limit, dest="limit_s")
+    parser.option("--time-limit S", "seconds for a call", default=60, type=limit, dest="limit_s")
     _add_json(parser)
     return parser
 

@@ -278,7 +278,7 @@ def test_custom_class_that_never_ends_stops_the_check(within: Command, tmp_path:
 def test_code_that_catches_every_exception_is_ended_after_the_time_limit(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    body = "while True:\n            try:\n                while True: x + 1\n"
+    body = "import time\n        while True:\n            try: time.sleep(60)\n"
     body += "            except BaseException: pass\n"
     write_changed(tmp_path, "ReLU", "return", f"{body}        return")
     arguments = ("reference.module=changed.py", "--time-limit", "1")
