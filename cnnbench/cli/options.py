@@ -11,7 +11,6 @@ from cnnbench.config import RESUME_OVERRIDES
 __all__ = ["EXPORT_FORMATS", "PARSERS"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
 RUN_HELP = "a run directory, or latest: the newest under outputs/"
@@ -132,7 +131,7 @@ def _inspect() -> Parser:
     parser.word("KEY=VALUE ...", DATA_HELP)
     parser.option("--images I[,I...]", "test images to look at, counted from 0 (default: some)")
     parser.option("--layers NAME[,NAME...]", "layers whose feature maps are shown (default: some)")
-    mistakes = number("--mistakes", 1, MAX_MISTAKES)
+    mistakes = number("--mistakes", 1, 200)
     parser.option("--mistakes N", "mistakes to show", default=25, type=mistakes)
     _add_match_by_order(parser)
     _add_custom_model(parser)
@@ -232,17 +231,19 @@ def _gradcheck() -> Parser:
         "gradcheck",
         "Compare the reference implementation of layers with PyTorch's",
         "cnnbench gradcheck model=alexnet data.resize=96",
-        "cnnbench gradcheck model=lenet model.padding_mode=reflect train.loss=mse",
+        "cnnbench gradcheck model=lenet reference.module=my_layers.py",
     )
     parser.hydra = build_hydra_options()
     parser.details = (
         "Prints the largest differences of each layer and of the network in float64: of outputs, "
         "of gradients from those of autograd, and of gradients from numerical derivatives. The "
-        "exit code is 6 if one is beyond its tolerance."
+        "exit code is 6 if one is beyond its tolerance. reference.module=FILE adds your classes."
     )
     parser.word("KEY=VALUE ...", VALUES_HELP)
     batch = number("--batch", 2, why=", to be normalized")
     parser.option("--batch N", "examples", default=2, type=batch, dest="batch_size")
+    limit = number("--time-limit", 1, 86_400, kind=float)
+    parser.option("--time-limit S", "seconds for a call", default=60, type=limit, dest="limit_s")
     _add_json(parser)
     return parser
 

@@ -29,7 +29,7 @@ RESUME_OVERRIDES = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss"),
     *("train.log_every", "train.patience", "train.max_minutes"),
     *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
-    *("tracker", "tracker.*"),
+    *("reference.module", "tracker", "tracker.*"),
     "model.weights",  # only to confirm it, before the first checkpoint
 )
 
@@ -47,6 +47,7 @@ KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
     "model.weights": "starts from weights elsewhere",
     "data.root": "keeps its data in a folder that it names",
+    "reference.module": "runs code from outside cnnbench",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none resumes without)",
     "tracker.wandb.entity": "is tracked in an account that it names (tracker=none resumes without)",
 }

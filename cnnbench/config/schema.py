@@ -151,6 +151,8 @@ class ReferenceConfig(Group, frozen=True, kw_only=True):
     layers: bool
     loss: bool
     optimizer: bool
+    # the default equals conf/reference, for runs that were recorded without this key
+    module: Text | None = None  # a Python file of the user with classes to use in their place
 
 
 class CheckpointEvery(Group, frozen=True, kw_only=True):
@@ -272,6 +274,11 @@ class Config(Group, frozen=True, kw_only=True):
         if self.reference.layers and self.device.sync_batchnorm:
             both = "reference.layers=true and device.sync_batchnorm=true"
             raise ConfigError(f"{both} both replace batch normalization.")
+        if self.reference.module is not None:
+            for key in ("compile", "cuda_graphs"):
+                if getattr(self.device, key) is True:
+                    reason = "Python code that cannot be compiled or captured"
+                    raise ConfigError(f"device.{key}=true: reference.module is {reason}.")
 
 
 def _check_range(key: str, value: int, high: int, reason: str = "") -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from cnnbench.reference.custom.module import CustomModule
 from cnnbench.reference.differentiation import numerical_gradient
 from cnnbench.reference.swap import use_reference
 
@@ -124,14 +125,19 @@ def record_input_shapes(network: nn.Module, images: torch.Tensor) -> dict[str, t
     return shapes
 
 
-def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) -> Differences:
-    """Compare a float64 layer with its twin on random inputs of `shape`.
+def compare_layer(
+    layer: nn.Module,
+    shape: Sequence[int],
+    device: torch.device,
+    custom: CustomModule | None = None,
+) -> Differences:
+    """Compare a float64 layer with its twin, perhaps a custom one, on random inputs of `shape`.
 
     If the layer has buffers, such as moving averages, they are compared after one step of training,
     and the layer is also compared in evaluation.
     """
     reference, library = copy.deepcopy(layer).train(), copy.deepcopy(layer).train()
-    use_reference(reference)
+    use_reference(reference, custom)
     parameters = dict(layer.named_parameters())
     inputs = torch.randn(*shape, dtype=torch.float64, device=device)
     with torch.no_grad():
@@ -155,7 +161,9 @@ def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) 
     )
 
 
-def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differences, Differences]:
+def compare_network(
+    network: nn.Module, images: torch.Tensor, custom: CustomModule | None = None
+) -> tuple[Differences, Differences]:
     """Compare a float64 network with its reference implementation on images (N, C, H, W).
 
     The gradients are those of the logits with respect to the images and all weights.
@@ -167,7 +175,7 @@ def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differenc
         network a step may cross the kink of a ReLU.
     """
     reference_network = copy.deepcopy(network)
-    use_reference(reference_network)
+    use_reference(reference_network, custom)
     parameters = dict(network.named_parameters())
     library = _to_operation(network, parameters)
 

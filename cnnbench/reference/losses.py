@@ -63,7 +63,7 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     *("CrossEntropy", "HalfSquaredError", "LogSoftmax", "MeanSquaredError"),
     *("NegativeLogLikelihood", "RootMeanSquaredError", "Softmax"),
-    *("check_targets", "cross_entropy", "mse", "nll"),
+    *("check_targets", "cross_entropy", "mse", "nll", "to_probabilities"),
 ]
 
 Gradients = tuple[torch.Tensor | None, ...]
@@ -95,7 +95,7 @@ def check_targets(targets: torch.Tensor, outputs: torch.Tensor) -> None:
     )
 
 
-def _to_probabilities(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def to_probabilities(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Return targets (N, K) with the dtype of `like`, from labels, one-hot or probabilities."""
     check_targets(targets, like)
     if targets.shape == like.shape:
@@ -141,7 +141,7 @@ class NegativeLogLikelihood(Function):
 
     @staticmethod
     def forward(ctx: Any, log_probabilities: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        targets = _to_probabilities(targets, like=log_probabilities)
+        targets = to_probabilities(targets, like=log_probabilities)
         ctx.save_for_backward(targets)
         return -(targets * log_probabilities).sum() / len(targets)
 
@@ -160,7 +160,7 @@ class CrossEntropy(Function):
         ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
     ) -> torch.Tensor:
         log_probabilities = _log_softmax(logits)
-        targets = _to_probabilities(targets, like=logits)
+        targets = to_probabilities(targets, like=logits)
         if label_smoothing > 0:
             targets = (1 - label_smoothing) * targets + label_smoothing / logits.shape[1]
         ctx.save_for_backward(log_probabilities, targets)
@@ -178,7 +178,7 @@ class MeanSquaredError(Function):
 
     @staticmethod
     def forward(ctx: Any, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        errors = outputs - _to_probabilities(targets, like=outputs)
+        errors = outputs - to_probabilities(targets, like=outputs)
         ctx.save_for_backward(errors)
         return (errors * errors).sum() / errors.numel()
 
@@ -194,7 +194,7 @@ class HalfSquaredError(Function):
 
     @staticmethod
     def forward(ctx: Any, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        errors = outputs - _to_probabilities(targets, like=outputs)
+        errors = outputs - to_probabilities(targets, like=outputs)
         ctx.save_for_backward(errors)
         return (errors * errors).sum() / 2
 
@@ -210,7 +210,7 @@ class RootMeanSquaredError(Function):
 
     @staticmethod
     def forward(ctx: Any, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        errors = outputs - _to_probabilities(targets, like=outputs)
+        errors = outputs - to_probabilities(targets, like=outputs)
         root = ((errors * errors).sum() / errors.numel()).sqrt()
         ctx.save_for_backward(errors, root)
         return root

@@ -67,6 +67,18 @@ class _ReferenceOptimizer(Optimizer):
         for weight in self.param_groups[-1]["params"]:
             self.state[weight].update(self.init_state(weight))
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state, as in PyTorch.
+
+        Raises:
+            ValueError: it is the state of another optimizer, perhaps of a user's class.
+        """
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for index, state in state_dict["state"].items():
+            if self.state[weights[index]].keys() - state.keys():
+                raise ValueError(f"another optimizer has the state {', '.join(state)}")
+        super().load_state_dict(state_dict)
+
     @overload
     def step(self, closure: None = None) -> None: ...
 

@@ -11,6 +11,8 @@ from cnnbench.models.lenet import MinPool2d
 from cnnbench.reference.activations import Identity, ReLU, Sigmoid, Tanh
 from cnnbench.reference.batch_norm import BatchNorm1d, BatchNorm2d
 from cnnbench.reference.convolution import Conv2d
+from cnnbench.reference.custom.layers import find_custom_twin
+from cnnbench.reference.custom.module import CustomModule
 from cnnbench.reference.dropout import Dropout
 from cnnbench.reference.linear import Linear
 from cnnbench.reference.nodes import Flatten
@@ -47,20 +49,24 @@ SUPPORTED_OPTIONS: dict[str, tuple[object, ...]] = {
 }
 
 
-def find_twin(layer: nn.Module) -> type[nn.Module] | None:
-    """Return the class of the reference implementation of `layer`, or None if there is none."""
+def find_twin(layer: nn.Module, custom: CustomModule | None = None) -> type[nn.Module] | None:
+    """Return the class of the reference implementation of `layer`, or None if there is none.
+
+    If the user's file has a class for the layer, this class computes the twin.
+    """
     for option, values in SUPPORTED_OPTIONS.items():
         if getattr(layer, option, values[0]) not in values:
             return None
-    return TWINS.get(type(layer))
+    twin = None if custom is None else find_custom_twin(layer, custom)
+    return twin or TWINS.get(type(layer))
 
 
-def use_reference(network: nn.Module) -> None:
-    """Replace the layers of `network` in place by their twins.
+def use_reference(network: nn.Module, custom: CustomModule | None = None) -> None:
+    """Replace the layers of `network` in place by their twins, see `find_twin`.
 
     They keep their parameters, buffers and hooks. A layer without a twin stays as it is.
     """
     for layer in network.modules():
-        twin = find_twin(layer)
+        twin = find_twin(layer, custom)
         if twin is not None:
             layer.__class__ = twin

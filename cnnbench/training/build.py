@@ -1,5 +1,7 @@
 """Build the step engine of a checked configuration."""
 
+import logging
+
 import torch
 from torch import nn
 
@@ -13,15 +15,19 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.datasets import normalization
 from cnnbench.data.preprocess import Preprocess, per_channel
 from cnnbench.errors import ConfigError
+from cnnbench.reference.custom.module import CustomModule, load_custom
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device, device_config, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.init import initialize
+from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
 __all__ = ["balance_classes", "build_engine", "describe_engine", "on_meta"]
+
+log = logging.getLogger("cnnbench")
 
 
 def build_engine(config: Config, dataset: Dataset, device: Device | None = None) -> EagerEngine:
@@ -41,11 +47,13 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
     # Only half precision on CUDA was faster with it (benchmarks/NOTES.md).
     if device.torch_device.type == "cuda" and device.autocast_dtype is not None:
         use_space_to_depth(model)
-    if config.reference.layers:
+    reference = config.reference
+    custom = None if reference.module is None else load_custom(reference.module)
+    if reference.layers:
         # Imported here, so that other runs need not wait for it.
         from cnnbench.reference.swap import use_reference
 
-        use_reference(model)
+        use_reference(model, custom)
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
     means, stds = normalization(config.data, dataset)
     black = [-mean / std for mean, std in zip(means, stds, strict=True)]
@@ -55,14 +63,40 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         from cnnbench.training.distributed import DistributedEngine
 
         engine_class = DistributedEngine
-    return engine_class(
+    optimizers = make_optimizers(
+        config.optimizer, model, device.torch_device, reference.optimizer, custom
+    )
+    engine = engine_class(
         model,
-        make_optimizers(config.optimizer, model, device.torch_device, config.reference.optimizer),
+        optimizers,
         Preprocess(config.data.resize, means, stds, device.torch_device, device.dtype),
         Augment(config.augment, classes, per_channel(black, device.torch_device)),
         device,
         config,
     )
+    if custom is not None:
+        engine.loss = make_losses(config.train, reference=reference.loss, custom=custom).loss
+        _log_custom_classes(config, custom, engine)
+    return engine
+
+
+def _log_custom_classes(config: Config, custom: CustomModule, engine: EagerEngine) -> None:
+    """Log which classes of the user's file the run uses.
+
+    Raises:
+        ConfigError: it uses none.
+    """
+    kinds = {type(layer).__name__ for layer in engine.model.modules() if hasattr(layer, "custom")}
+    kinds |= {optimizer.kind for optimizer in engine.optimizers if hasattr(optimizer, "kind")}
+    if config.reference.loss and config.train.loss == "cross_entropy":
+        kinds |= custom.classes.keys() & {"CrossEntropyLoss"}
+    if not kinds:
+        raise ConfigError(
+            f"reference.module={config.reference.module}: this run uses none of its classes: "
+            f"{', '.join(custom.classes)}. Add reference.layers=true, reference.loss=true, "
+            "reference.optimizer=true or reference=all, or check with cnnbench gradcheck."
+        )
+    log.info("%s computes %s", custom.path.name, ", ".join(sorted(kinds)))
 
 
 def balance_classes(engine: EagerEngine, dataset: Dataset, labels: torch.Tensor) -> None:
@@ -78,7 +112,7 @@ def balance_classes(engine: EagerEngine, dataset: Dataset, labels: torch.Tensor)
     missing = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
     if missing:
         raise ConfigError(
-            f"data.class_weights=balanced needs training examples of each class. "
+            "data.class_weights=balanced needs training examples of each class. "
             f"There are none of: {truncate(', '.join(missing), 200)}. "
             "Set data.class_weights=none, or take more examples."
         )

@@ -166,6 +166,8 @@ def device_config(config: Config) -> DeviceConfig:
         device = replace(device, precision="fp32")
     if config.reference.layers and device.channels_last == "auto":
         device = replace(device, channels_last=False)
+    if config.reference.module is not None:  # checked: not true
+        device = replace(device, cuda_graphs=False)
     return device
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from cnnbench.config import TrainConfig
 from cnnbench.reference import losses, penalties
+from cnnbench.reference.custom.module import CustomModule
 
 __all__ = ["Losses", "make_losses", "weigh"]
 
@@ -28,11 +29,22 @@ class Losses(NamedTuple):
     l1_penalty: Callable[[nn.Module], torch.Tensor]
 
 
-def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
-    """Return the loss that train.loss names and the L1 penalty, of PyTorch or of the reference."""
+def make_losses(
+    config: TrainConfig, *, reference: bool = False, custom: CustomModule | None = None
+) -> Losses:
+    """Return the loss that train.loss names and the L1 penalty, of PyTorch or of the reference.
+
+    If the user's file has a CrossEntropyLoss, the cross-entropy of the reference is this class.
+    """
     named: dict[str, Loss]
     if reference:
+        cross_entropy: Loss
         cross_entropy = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
+        if custom is not None and "CrossEntropyLoss" in custom.classes:
+            # Imported here, so that other runs need not wait for it.
+            from cnnbench.reference.custom.layers import make_custom_loss
+
+            cross_entropy = make_custom_loss(custom, config.label_smoothing)
         named = {"cross_entropy": cross_entropy, "nll": losses.nll, "mse": losses.mse}
         return Losses(named[config.loss], penalties.l1_penalty)
     cross_entropy = partial(_cross_entropy, label_smoothing=config.label_smoothing)

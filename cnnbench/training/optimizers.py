@@ -16,24 +16,29 @@ from cnnbench.config import (
     RMSpropConfig,
     SgdConfig,
 )
+from cnnbench.reference.custom.module import CustomModule
 from cnnbench.training.muon import Muon, fallback_config, split_parameters
 
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
 
 def make_optimizers(
-    config: OptimizerConfig, model: nn.Module, device: torch.device, reference: bool = False
+    config: OptimizerConfig,
+    model: nn.Module,
+    device: torch.device,
+    reference: bool = False,
+    custom: CustomModule | None = None,
 ) -> list[Optimizer]:
     """Return the optimizer of the configuration, and for Muon also that of its other parameters.
 
-    With `reference` it is the reference implementation.
+    With `reference` it is the reference implementation, or the class in the user's file.
     """
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (fallback_config(config), rest)]
     optimizers = [
-        make_optimizer(part, parameters, device, reference)
+        make_optimizer(part, parameters, device, reference, custom)
         for part, parameters in parts
         if parameters
     ]
@@ -48,12 +53,18 @@ def make_optimizer(
     parameters: Iterable[nn.Parameter],
     device: torch.device,
     reference: bool = False,
+    custom: CustomModule | None = None,
 ) -> Optimizer:
     """Return the optimizer of `config`, fused if PyTorch has a fused one for the device.
 
-    With `reference` it is the reference implementation.
+    With `reference` it is the reference implementation, or the class in the user's file.
     """
     parameters = list(parameters)
+    if reference and custom is not None:
+        from cnnbench.reference.custom.optimizers import make_custom_optimizer
+
+        if (made := make_custom_optimizer(config, parameters, custom)) is not None:
+            return made
     if reference:
         return _make_reference_optimizer(config, parameters)
     fused = device.type in ("cpu", "cuda")

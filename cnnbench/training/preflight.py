@@ -13,6 +13,7 @@ from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import datasets
 from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import ConfigError
+from cnnbench.reference.custom.module import load_custom
 from cnnbench.runs.torchrun_env import processes
 
 if TYPE_CHECKING:  # errors that need no PyTorch are reported before it is imported
@@ -55,6 +56,8 @@ def check(config: Config, *, announce: bool = False, starts: bool = True) -> Pre
         CheckpointError: model.weights is damaged or refused.
     """
     _check_trackers(config)
+    if config.reference.module is not None:
+        load_custom(config.reference.module)
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     datasets.prefetch_dataset(

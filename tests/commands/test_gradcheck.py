@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.command import Command
+from helpers.custom_files import write_all_solutions, write_changed
+from helpers.fork_server import ForkServer
 from torch import nn
 
 from cnnbench.commands import gradcheck
@@ -186,6 +188,10 @@ def test_json_reports_that_all_passed(within: Command) -> None:
         ),
         (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalized."),
         (["--batch", "x"], "--batch x is not a whole number."),
+        (["--time-limit", "0"], "--time-limit 0 is out of range. It must be from 1 to 86400."),
+        (["--time-limit", "inf"], "--time-limit inf is out of range. It must be from 1 to 86400."),
+        (["reference.module=absent"], "reference.module=absent: there is no absent.py in "),
+        (["reference.module=''"], "reference.module"),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),
         (
@@ -202,3 +208,81 @@ def test_wrong_arguments_are_reported(
     result = within("gradcheck", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_custom_classes_are_compared_before_the_network(within: Command, tmp_path: Path) -> None:
+    write_all_solutions(tmp_path / "mine.py")
+    result = within("gradcheck", "model=mlp", "model.widths=[5]", "reference.module=mine")
+    assert (result.returncode, result.stderr) == (0, "")
+    names = [line.split()[0] for line in result.stdout.splitlines()[3:26]]
+    assert list(dict.fromkeys(names)) == [
+        *("ReLU", "Sigmoid", "Tanh", "BatchNorm2d", "Conv2d", "Dropout", "Linear"),
+        *("CrossEntropyLoss", "SGD", "Momentum", "AdaGrad", "Adam", "MaxPool2d", "AvgPool2d"),
+        *("layers.0", "layers.1", "layers.2", "layers.3", "loss"),
+    ]
+    assert "differences of the classes in mine.py and of the reference" in result.stdout
+    assert "What looks wrong" not in result.stdout
+    assert "BEYOND" not in result.stdout
+
+
+def test_wrong_custom_class_is_explained_and_exits_with_6(within: Command, tmp_path: Path) -> None:
+    write_changed(tmp_path, "Linear", "dout.sum(axis=0)", "dout.mean(axis=0)")
+    arguments = ("gradcheck", "model=mlp", "model.widths=[5]", "reference.module=changed.py")
+    result = within(*arguments)
+    assert result.returncode == 6
+    assert result.stdout.endswith(
+        "\nWhat looks wrong in changed.py:\n"
+        "- Linear.backward, db: it is divided by N = 3 once too often.\n"
+    )
+    report = json.loads(within(*arguments, "--json").stdout)
+    assert report["passed"] is False
+    rows = [row for row in report["compared"] if row["name"] == "Linear"]
+    assert [row["beyond"].keys() for row in rows] == [{"gradients", "numerical"}] * 2
+    assert rows[1]["problems"] == ["Linear.backward, db: it is divided by N = 3 once too often."]
+    assert "problems" not in rows[0]
+
+
+def test_custom_class_that_fails_only_in_the_network_is_reported(
+    within: Command, tmp_path: Path
+) -> None:
+    write_changed(
+        tmp_path,
+        "ReLU",
+        "self.is_positive = x > 0",
+        "assert len(x) > 2\n        self.is_positive = x > 0",
+    )
+    result = within("gradcheck", "model=mlp", "model.widths=[5]", "reference.module=changed.py")
+    assert result.returncode == 6
+    assert "Not computed: layers.2, network." in result.stdout
+    assert "- ReLU.forward: AssertionError (changed.py, line 11).\n" in result.stdout
+
+
+@pytest.mark.slow
+def test_custom_dropout_is_compared_by_its_mask_and_left_out_of_the_network(
+    within: Command, tmp_path: Path
+) -> None:
+    write_all_solutions(tmp_path / "mine.py")
+    network = ("model=densenet40", "model.depth=7", "model.growth_rate=2", "model.dropout=0.5")
+    result = within("gradcheck", *network, "data.resize=4", "reference.module=mine", "--batch", "4")
+    assert result.returncode == 0, result.stdout
+
+
+def test_custom_class_that_never_ends_stops_the_check(within: Command, tmp_path: Path) -> None:
+    write_changed(tmp_path, "ReLU", "return", "while True: pass\n        return")
+    result = within("gradcheck", "reference.module=changed.py", "--time-limit", "1")
+    assert result.returncode == 2
+    assert "ReLU.forward did not end within 1 s (changed.py, line 12)." in result.stderr
+
+
+@pytest.mark.slow
+def test_code_that_catches_every_exception_is_ended_after_the_time_limit(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    body = "import time\n        while True:\n            try: time.sleep(60)\n"
+    body += "            except BaseException: pass\n"
+    write_changed(tmp_path, "ReLU", "return", f"{body}        return")
+    arguments = ("reference.module=changed.py", "--time-limit", "1")
+    result = forks.run("gradcheck", *arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert "Timeout (0:00:06)!" in result.stderr
+    assert "changed.py" in result.stderr

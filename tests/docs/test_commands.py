@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
+from helpers.custom_files import write_all_solutions
 from helpers.doc_commands import PAGES, ROOT, DocCommand, find_commands
 from helpers.image_folders import fill
 from helpers.in_process import run_in_process
@@ -100,6 +101,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         textwrap.dedent(re.search(r" {4}# @package _global_\n(?: {4}.*\n)+", page)[0])
     )
     (folder / "my_module.py").write_text(tiny("python"))
+    shutil.copytree(ROOT / "examples" / "exercises", folder / "examples" / "exercises")
+    write_all_solutions(folder / "my_layers.py")
     return folder
 
 
