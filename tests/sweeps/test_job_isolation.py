@@ -171,7 +171,7 @@ def test_hydra_composes_each_choice_of_a_sweep_once(
     seeds: list[int] = []
     composed: list[list[str]] = []
 
-    def finish(config: Any, run_directory: RunDirectory, **_: Any) -> TrainingHistory:
+    def finish(config: Any, run_directory: RunDirectory, *_: Any, **__: Any) -> TrainingHistory:
         seeds.append(config.seed)
         with run_directory.recorded_status():
             return TrainingHistory([{"test_accuracy": 0.0}], None)
