@@ -85,8 +85,8 @@ def check(config: Config, *, announce: bool = False, starts: bool = True) -> Pre
     _check_last_batch(config, network, image, num_train)
     if config.data.name == FOLDER:  # the data sets of the catalog are small
         _check_images_fit(dataset, device)
-    batch_size = math.ceil(min(config.train.batch_size, num_train) / config.train.accumulate)
-    _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
+    micro_batch = math.ceil(min(config.train.batch_size, num_train) / config.train.accumulate)
+    _check_memory(config, network, image.new_empty(micro_batch, channels, size, size), device)
     start = None
     if starts and config.model.weights is not None and processes().rank == 0:
         from cnnbench.training.start_weights import match_weights, read_weights
@@ -128,8 +128,8 @@ def _check_selection(config: Config, dataset: Dataset) -> None:
     wanted += ["train.select_by=loss"] if train.select_by == "loss" else []
     if wanted and not count_validation(config.data, dataset):
         raise ConfigError(
-            f"{' and '.join(wanted)} need a validation set, as the test set must not choose "
-            f"anything: data.validation={config.data.validation} leaves none."
+            f"A validation set is needed for {' and '.join(wanted)}, as the test set must not "
+            f"choose anything: data.validation={config.data.validation} leaves none."
         )
 
 
@@ -179,24 +179,25 @@ def _check_memory(config: Config, network: nn.Module, images: torch.Tensor, devi
     """
     from cnnbench.analysis.memory import estimate_fixed_memory, estimate_memory
 
-    _check_fits(config, device, estimate_fixed_memory(network, config.optimizer))
+    _check_fits(config, device, estimate_fixed_memory(network, config.optimizer), len(images))
     # GPU libraries, a compiler or a custom model may need less than the estimate of activations.
     on_cpu = device.torch_device.type == "cpu"
     if on_cpu and not device.compile and ":" not in config.model.name:
         dtype = device.autocast_dtype or device.dtype
-        _check_fits(config, device, estimate_memory(network, images, config.optimizer, dtype))
+        memory = estimate_memory(network, images, config.optimizer, dtype)
+        _check_fits(config, device, memory, len(images))
 
 
 def advise_accumulate(
-    config: Config, memory: TrainingMemory, device_bytes: int, at_least: int = 1
+    config: Config, memory: TrainingMemory, micro_batch: int, device_bytes: int, at_least: int = 1
 ) -> str:
     """Return the advice to split the batch into micro-batches that fit, "" if no number does.
 
-    `memory` is that of a micro-batch with the present train.accumulate.
+    `memory` is that of `micro_batch` images, with the present train.accumulate.
     """
-    batch_size = config.train.batch_size
-    bytes_of_image = memory.activations / math.ceil(batch_size / config.train.accumulate)
-    fitting = int((device_bytes - memory.total + memory.activations) / bytes_of_image)
+    batch_size = micro_batch * config.train.accumulate
+    room = device_bytes - memory.total + memory.activations
+    fitting = micro_batch * room // max(1, memory.activations)  # images
     if fitting < 1:
         return ""
     number = max(at_least, math.ceil(batch_size / fitting))
@@ -220,7 +221,7 @@ def _check_images_fit(dataset: Dataset, device: Device) -> None:
         )
 
 
-def _check_fits(config: Config, device: Device, memory: TrainingMemory) -> None:
+def _check_fits(config: Config, device: Device, memory: TrainingMemory, micro_batch: int) -> None:
     """Check that the least memory of training fits into the memory of the device."""
     device_bytes = device.whole_memory()
     if memory.least <= device_bytes:
@@ -229,7 +230,8 @@ def _check_fits(config: Config, device: Device, memory: TrainingMemory) -> None:
     parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in sizes)
     remedy = "data.resize, or take a smaller network"
     if memory.activations:
-        remedy = "train.batch_size or data.resize" + advise_accumulate(config, memory, device_bytes)
+        split = advise_accumulate(config, memory, micro_batch, device_bytes)
+        remedy = f"train.batch_size or data.resize{split}"
     raise ConfigError(
         f"Out of memory: training {config.model.name} with "
         f"train.batch_size={config.train.batch_size} data.resize={config.data.resize} "

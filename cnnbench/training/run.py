@@ -20,6 +20,7 @@ from cnnbench.analysis.memory import estimate_memory
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.data import datasets
 from cnnbench.data.device_data import ResidentData
+from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.reading import read_accuracy
@@ -266,13 +267,15 @@ def _require_learning(config: Config, rows: list[Row]) -> None:
 def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> ConfigError:
     """Return the error for a batch that does not fit, with the memory and the keys to lower."""
     size, reason = config.data.resize, str(error).partition("\n")[0]
-    micro_batch = math.ceil(config.train.batch_size / config.train.accumulate)
-    network, images = on_meta(config, datasets.dataset_info(config.data), micro_batch)
+    dataset = datasets.dataset_info(config.data)
+    batch_size = min(config.train.batch_size, check_sizes(config.data, dataset))
+    micro_batch = math.ceil(batch_size / config.train.accumulate)
+    network, images = on_meta(config, dataset, micro_batch)
     memory = estimate_memory(
         network, images, config.optimizer, device.autocast_dtype or device.dtype
     )
     more = 2 * config.train.accumulate
-    split = advise_accumulate(config, memory, device.whole_memory(), at_least=more)
+    split = advise_accumulate(config, memory, micro_batch, device.whole_memory(), at_least=more)
     return ConfigError(
         f"Out of memory for a batch of {format_count(config.train.batch_size, 'image')} of "
         f"{size} x {size} pixels: {reason}\n"

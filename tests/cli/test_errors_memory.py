@@ -39,7 +39,10 @@ def test_out_of_memory_error_names_the_settings_to_lower(
     assert str(error).partition("\n")[0] in done.stderr
     assert "a batch of 32 images of 28 x 28 pixels" in done.stderr
     assert "This process has held up to" in done.stderr
-    assert "Lower train.batch_size=32 or data.resize=28" in done.stderr
+    assert (
+        "Lower train.batch_size=32 or data.resize=28, or split the batch by train.accumulate=2 "
+        "into micro-batches of 16 images. " in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 

@@ -92,6 +92,14 @@ def test_custom_models_may_keep_fewer_activations(
     assert within(*LENET, "model=simple_cnn", "model.name=frugal:SimpleCNN").returncode == 0
 
 
+def test_split_is_of_the_batch_that_the_examples_allow(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_device_memory(monkeypatch, 4 * 1024 * KIB)
+    done = within(*LENET, "train.batch_size=100000", "data.train_examples=256")
+    assert "train.accumulate=3 into micro-batches of 86 images." in done.stderr
+
+
 def test_no_split_is_advised_where_no_image_fits(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,11 +114,11 @@ def test_no_split_is_advised_where_no_image_fits(
     [
         (
             ("train.patience=3", "data.validation=0"),
-            "train.patience=3 need a validation set, as the test set must not choose anything",
+            "A validation set is needed for train.patience=3, as the test set must not choose",
         ),
         (
             ("train.patience=3", "train.select_by=loss", "data.validation=0"),
-            "train.patience=3 and train.select_by=loss need a validation set",
+            "A validation set is needed for train.patience=3 and train.select_by=loss, as the",
         ),
         (
             (
