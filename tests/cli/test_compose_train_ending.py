@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.command import Command
 from helpers.compare_runs import find_differences
+from helpers.image_folders import fill
 from helpers.small_runs import SMALL
 
 from cnnbench.api import train
@@ -112,7 +113,13 @@ def test_reference_loss_has_no_class_weights(within: Command) -> None:
     assert "reference.loss=true has no weights of classes." in done.stderr
 
 
-def test_fold_that_lacks_a_class_cannot_be_balanced(within: Command) -> None:
-    done = within(*SMALL, "data.train_examples=8", "data.class_weights=balanced")
-    assert done.returncode == 2
-    assert "data.class_weights=balanced needs training examples of each class." in done.stderr
+def test_fold_that_lacks_a_class_cannot_be_balanced(within: Command, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", {"Bag": 12, "Sandal": 12, "Rare": 2})  # one image to test on
+    data = ("data=folder", "data.path=photos", "data.image_size=8", "data.folds=2")
+    small = [word for word in SMALL if not word.startswith("data")]
+    done = [
+        within(*small, *data, "data.class_weights=balanced", f"data.fold={fold}") for fold in (0, 1)
+    ]
+    assert sorted(each.returncode for each in done) == [0, 2]
+    errors = "".join(each.stderr for each in done)
+    assert "needs training examples of each class. There are none of: Rare." in errors
