@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +67,10 @@ class Result:
     """The result of a training run.
 
     `directory` is the absolute path of the run directory. `rows` are the rows of metrics.csv, one
-    for each epoch. Accuracies are in [0, 1]. `best` is the row of the epoch with the highest
-    validation accuracy, or None with data.validation=0. `value` is the figure by which runs are
-    compared: the best validation accuracy or, with data.validation=0, the last test accuracy; NaN
-    before the first epoch ends. `test_accuracy` is the accuracy of the best epoch's weights on the
+    for each epoch. Accuracies are in [0, 1]. `best` is the row of the epoch that train.select_by
+    chooses, or None with data.validation=0. `value` is the figure by which runs are compared: the
+    validation accuracy of that epoch or, with data.validation=0, the last test accuracy; NaN before
+    the first epoch ends. `test_accuracy` is the accuracy of the best epoch's weights on the
     test set (of the last weights with data.validation=0). It is None if the run was stopped.
     """
 
@@ -341,7 +340,7 @@ def _show(claimed: ClaimedRun, progress: bool, live: bool) -> Iterator[None]:
     before = os.environ.get("TQDM_DISABLE")
     if not (progress or live):
         os.environ["TQDM_DISABLE"] = "1"
-    command = partial(resume_command, claimed.directory, claimed.settings)
+    command = resume_command(claimed.directory, claimed.settings)
     try:
         with show_live(command) if live else nullcontext():
             yield

@@ -43,7 +43,8 @@ def again(arguments: list[str]) -> int:
     if claimed.finished:
         print(printable(claimed.finished))
         return 0
-    print(printable(f"A new run with the configuration of {directory} ..."), flush=True)
+    if claimed.run is not None and claimed.resume is None:
+        print(printable(f"A new run with the configuration of {directory} ..."), flush=True)
     log_to(claimed.directory, conf_folder())
     write_hydra_files(composed, claimed.directory)
     train_job(composed, claimed, options.plot)

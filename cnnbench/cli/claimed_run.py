@@ -76,7 +76,7 @@ def claim_run(
     require_empty(path, STATUS)
     is_named = directory is not None or _is_named(composed)
     if is_named and command == "train" and (path / STATUS).exists():
-        return _claim_again(settings, path)
+        return _claim_to_resume(settings, path)
     from cnnbench.training import preflight  # imports numpy: configuration errors come first
 
     checked = preflight.check(settings, announce=announce)
@@ -85,7 +85,7 @@ def claim_run(
     return ClaimedRun(settings, checked, run.path, run)
 
 
-def _claim_again(settings: config.Config, directory: Path) -> ClaimedRun:
+def _claim_to_resume(settings: config.Config, directory: Path) -> ClaimedRun:
     """Lock the directory of a run that ended, to resume it with the same configuration."""
     status = read_status(directory)
     if status["state"] == "running" and Lock(directory / LOCK).is_held() is None:

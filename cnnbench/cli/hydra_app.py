@@ -128,8 +128,8 @@ class HydraJob:
             return self.work(composed, self.claimed)
         except BrokenPipeError:  # the reader of a command that only prints has ended
             self.exit_codes.append(SIGPIPE_CODE)
-        except TimeLimitReached:
-            pass  # saved, as configured: the other jobs of a sweep still run
+        except TimeLimitReached as limit:
+            return float(limit.history.value)
         except (KeyboardInterrupt, SystemExit) as ending:
             if not is_parallel:
                 end_or_restart(ending)

@@ -11,6 +11,7 @@ from cnnbench.reports.figures import GRAY, draw_figure
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.device import cleaned_up
+from cnnbench.training.freeze import freeze
 from cnnbench.training.preflight import Preflight
 from cnnbench.training.rate_sweep import (
     MIN_FALL,
@@ -56,6 +57,8 @@ def run(
         f"scheduler={config.scheduler.name} is not applied",
         flush=True,
     )
+    if state.frozen:
+        freeze(engine, state.frozen)
     engine.prepare(train, batch_size)
     ratio = (max_rate / min_rate) ** (1 / (steps - 1))
     rates = [min_rate * ratio**step for step in range(steps)]

@@ -53,13 +53,13 @@ KEYS_NEEDING_CONFIRMATION = {
 }
 
 # keys that do not affect the results of a run
-BOOKKEEPING_KEYS = ("sweep", "sweep_on_error", "tracker")
+BOOKKEEPING_KEYS = ("sweep", "sweep_on_error", "tracker", "train.max_minutes")
 
 # keys and groups that reports ignore when they compare runs
 IGNORED_KEYS = (
     *BOOKKEEPING_KEYS,
     *("data.root", "device.threads", "model.recipe"),
-    *("train.checkpoint_every", "train.log_every", "train.max_minutes"),
+    *("train.checkpoint_every", "train.log_every"),
 )
 
 # runs that differ only in these keys are repetitions
@@ -73,7 +73,13 @@ def is_below(key: str, groups: Iterable[str]) -> bool:
 
 def job_identity(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain values of a configuration that identify a job: all but bookkeeping."""
-    return {key: value for key, value in values.items() if key not in BOOKKEEPING_KEYS}
+    identity = {key: value for key, value in values.items() if key not in BOOKKEEPING_KEYS}
+    train = identity.get("train")
+    if isinstance(train, Mapping):
+        identity["train"] = {
+            key: value for key, value in train.items() if f"train.{key}" not in BOOKKEEPING_KEYS
+        }
+    return identity
 
 
 def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

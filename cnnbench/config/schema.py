@@ -260,11 +260,6 @@ class Config(Group, frozen=True, kw_only=True):
             known = ", ".join(REFERENCE_OPTIMIZERS)
             name = self.optimizer.name
             raise ConfigError(f"reference.optimizer=true is for {known}, not for {name}.")
-        if self.reference.loss and self.data.class_weights != "none":
-            raise ConfigError(
-                "reference.loss=true has no weights of classes. "
-                "Set data.class_weights=none or reference.loss=false."
-            )
         if self.reference.layers and self.device.precision in ("bf16", "fp16"):
             raise ConfigError(
                 "reference.layers=true computes in fp32, tf32 or fp64, not in "

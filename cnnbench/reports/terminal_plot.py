@@ -164,7 +164,7 @@ def plot_run(run: Path, named: bool) -> None:
     heading = f"{printable(run.name)}\n" if named else ""
     heading = heading.encode(encoding, "replace").decode(encoding)
     try:
-        select_by = str(look_up(read_config(run), "train", "select_by"))
+        select_by = look_up(read_config(run), "train", "select_by") or "accuracy"
     except (OSError, ConfigError):
         select_by = "accuracy"
     columns = shutil.get_terminal_size().columns

@@ -66,7 +66,7 @@ def estimate(sweep: "Sweep") -> int:
         record = recorded.get(name)
         state, seconds = "to run" if record is None else record.state, 0.0
         try:
-            settings = sweep.check(job)
+            settings = sweep.check(name)
             if not sweep.is_finished(name):
                 seconds = estimator.seconds(settings, 0 if record is None else len(record.rows))
         except CnnbenchError as error:

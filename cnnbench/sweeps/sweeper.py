@@ -99,7 +99,8 @@ class Sweep:
                 self._print_summary()
                 print(self._resume_hint(), file=sys.stderr)
             raise
-        self._print_summary()
+        if self._print_summary():
+            print(self._resume_hint(), file=sys.stderr)
         return returns
 
     def _prepare(self, arguments: Sequence[str]) -> list[Overrides]:
@@ -219,12 +220,13 @@ class Sweep:
                 self.request.policy.check_job(composed, self.composed, settings)
             self.jobs[name] = Job(list(overrides), settings)
 
-    def check(self, job: Job) -> config.Config:
+    def check(self, name: str) -> config.Config:
         """Return the configuration of a job, after all checks that need no data.
 
         Raises:
             CnnbenchError: the configuration is wrong.
         """
+        job = self.jobs[name]
         if isinstance(job.settings, ConfigError):
             raise job.settings
         if self.launcher not in LOCAL:
@@ -235,11 +237,12 @@ class Sweep:
         values["optimizer"] = values["optimizer"]["name"]
         for key in ("seed", "scheduler", "augment", "sweep"):  # preflight does not read these
             del values[key]
-        key = json.dumps(values)
+        has_weights = any((self.directory / name / "checkpoints").glob("*.pt"))
+        key = json.dumps([values, has_weights])
         if key not in self.errors:
             self.errors[key] = None
             try:
-                preflight.check(job.settings)
+                preflight.check(job.settings, starts=not has_weights)
             except CnnbenchError as error:
                 self.errors[key] = error
         known_error = self.errors[key]
@@ -251,9 +254,9 @@ class Sweep:
         """Raise the errors of all jobs as one error, before the first job begins."""
         jobs_by_message: dict[str, list[Job]] = {}
         error_types = []
-        for job in self.jobs.values():
+        for name, job in self.jobs.items():
             try:
-                self.check(job)
+                self.check(name)
             except CnnbenchError as error:
                 jobs_by_message.setdefault(str(error), []).append(job)
                 error_types.append(type(error))
@@ -287,8 +290,11 @@ class Sweep:
         config.require_same(run, recorded, config.as_dict(settings))
         return True
 
-    def _print_summary(self) -> None:
-        """Print the table of the sweep, and set the exit code to that of the first failed job."""
+    def _print_summary(self) -> bool:
+        """Print the table of the sweep, and set the exit code to that of the first failed job.
+
+        Return whether train.max_minutes has stopped a job.
+        """
         if self.request.is_reproduction:
             runs = read_records(self.directory)
         else:
@@ -301,6 +307,7 @@ class Sweep:
         if self.launcher in LOCAL:  # the jobs have ended, so another command runs these
             codes += [ConfigError.exit_code for run in runs if run.state == "running"]
         self.request.exit_code = next((code for code in codes if isinstance(code, int)), 0)
+        return TimeLimitReached.__name__ in stops
 
     def _resume_hint(self) -> str:
         """Return the command that resumes the sweep or, for submitted jobs, reports on it."""

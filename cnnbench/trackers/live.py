@@ -8,7 +8,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,15 +28,15 @@ def is_notebook() -> bool:
 
 
 @contextmanager
-def show_live(get_resume_command: Callable[[], str]) -> Iterator[None]:
+def show_live(resume_command: str) -> Iterator[None]:
     """Show the run of the block below the cell of a notebook; elsewhere show nothing.
 
-    `get_resume_command` returns the command that is shown if the run is interrupted.
+    `resume_command` is shown if the run is interrupted.
     """
     if not is_notebook():
         yield
         return
-    screen = Screen(sys.stderr, get_resume_command)
+    screen = Screen(sys.stderr, resume_command)
     token = live_client.set(partial(Client, screen))
     try:
         with redirect_stderr(screen):
@@ -53,10 +53,10 @@ class Screen(io.StringIO):
 
     encoding = "utf-8"  # tqdm draws smooth bars then
 
-    def __init__(self, stderr: Any, get_resume_command: Callable[[], str]) -> None:
+    def __init__(self, stderr: Any, resume_command: str) -> None:
         super().__init__()
         self.stderr = stderr
-        self.get_resume_command = get_resume_command
+        self.resume_command = resume_command
         self.handles: dict[str, Any] = {}
 
     def isatty(self) -> bool:
@@ -108,12 +108,12 @@ class Client(Tracker):
     """The display of a run. `config` is its screen."""
 
     config: Screen
-    rows: list[Row] = field(default_factory=list)
-    steps: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         model, data, size = map(self.parameters.get, ("model.name", "data.name", "data.resize"))
         title = f"{model} on {data}, {size} px"
+        self.rows = [row for row, _ in self.history]
+        self.steps = [row for row, _ in self.step_history]
         path, select_by = self.directory / "curves.png", str(self.parameters["train.select_by"])
         self.curves = _ScreenCurves(self.config, path, title, select_by)
 
@@ -140,5 +140,5 @@ class Client(Tracker):
         epochs = f"{len(self.rows)} of {self.parameters['train.epochs']} epochs"
         line = f"Failed after {epochs}."
         if state == "interrupted":
-            line = f"Stopped after {epochs}. To resume: {self.config.get_resume_command()}"
+            line = f"Stopped after {epochs}. To resume: {self.config.resume_command}"
         self.config.show_line(line)

@@ -15,7 +15,9 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.datasets import normalization
 from cnnbench.data.preprocess import Preprocess, per_channel
 from cnnbench.errors import ConfigError
+from cnnbench.reference.custom.layers import CustomLayer
 from cnnbench.reference.custom.module import CustomModule, load_custom
+from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device, device_config, resolve_device, setup_device
@@ -86,8 +88,10 @@ def _log_custom_classes(config: Config, custom: CustomModule, engine: EagerEngin
     Raises:
         ConfigError: it uses none.
     """
-    kinds = {type(layer).__name__ for layer in engine.model.modules() if hasattr(layer, "custom")}
-    kinds |= {optimizer.kind for optimizer in engine.optimizers if hasattr(optimizer, "kind")}
+    kinds = {
+        type(layer).__name__ for layer in engine.model.modules() if isinstance(layer, CustomLayer)
+    }
+    kinds |= {each.kind for each in engine.optimizers if isinstance(each, CustomOptimizer)}
     if config.reference.loss and config.train.loss == "cross_entropy":
         kinds |= custom.classes.keys() & {"CrossEntropyLoss"}
     if not kinds:

@@ -56,6 +56,11 @@ def check(config: Config, *, announce: bool = False, starts: bool = True) -> Pre
         CheckpointError: model.weights is damaged or refused.
     """
     _check_trackers(config)
+    if config.reference.loss and config.data.class_weights != "none":
+        raise ConfigError(
+            "reference.loss=true has no weights of classes. "
+            "Set data.class_weights=none or reference.loss=false."
+        )
     if config.reference.module is not None:
         load_custom(config.reference.module)
     dataset = datasets.dataset_info(config.data)

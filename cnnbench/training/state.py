@@ -13,6 +13,7 @@ from cnnbench.config import Config, TrainConfig, as_dict
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
+from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
@@ -308,9 +309,11 @@ def _load_optimizer(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> 
         ValueError: the state does not fit the weights.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    is_custom = isinstance(optimizer, CustomOptimizer)
     for index, state in values.items():
         for key, value in state.items():
-            shape = torch.Size() if key == "step" else weights[index].shape
+            is_array = key.endswith("[]") if is_custom else key != "step"
+            shape = weights[index].shape if is_array else torch.Size()
             if value is not None and value.shape != shape:
                 raise ValueError(f"the optimizer's {key} does not have the shape of its weights")
     if len({tuple(state) for state in values.values()}) > 1:

@@ -39,9 +39,17 @@ def test_run_that_was_stopped_by_its_time_limit_resumes_with_the_same_bits(
     assert find_differences(tmp_path / "run", tmp_path / "uninterrupted") == []
 
 
+def test_same_command_with_another_time_limit_resumes(within: Command, tmp_path: Path) -> None:
+    within(*SMALL, AT_ONCE, "hydra.run.dir=run")
+    assert within(*SMALL, "train.max_minutes=9", "hydra.run.dir=run").returncode == 0
+    assert read_status(tmp_path / "run")["state"] == "finished"
+
+
 def test_time_limit_is_of_each_job_of_a_sweep(within: Command, tmp_path: Path) -> None:
-    done = within("-m", *SMALL, AT_ONCE, "seed=0,1", "hydra.sweep.dir=sweep")
+    done = within("-m", *SMALL, AT_ONCE, "seed=0,1", "hydra.sweep.dir=sweep", "sweep=s")
     assert done.returncode == 0
+    assert done.stderr.startswith("To resume: cnnbench -m ")
+    assert "train.max_minutes" not in "".join(path.name for path in (tmp_path / "sweep").iterdir())
     states = [read_status(path.parent)["state"] for path in tmp_path.rglob("status.json")]
     assert states == ["interrupted", "interrupted"]
     assert within("resume", "sweep", "train.max_minutes=null").returncode == 0
@@ -105,6 +113,12 @@ def test_wrong_values_are_refused(within: Command, override: str, message: str) 
     done = within(*SMALL, override)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_run_with_class_weights_is_evaluated_with_the_reference_loss(within: Command) -> None:
+    assert within(*SMALL, "data.class_weights=balanced", "hydra.run.dir=run").returncode == 0
+    done = within("evaluate", "run", "reference=all")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_reference_loss_has_no_class_weights(within: Command) -> None:

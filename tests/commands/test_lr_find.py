@@ -9,6 +9,8 @@ from helpers.compare_runs import find_differences
 from PIL import Image
 
 from cnnbench.runs.reading import read_accuracy, read_status
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.state import Row
 
 JOB = (*TINY, "device.threads=1", "device.precision=fp32", "model=mlp", "model.widths=[32]")
 
@@ -95,6 +97,24 @@ def test_weights_of_a_trained_run_are_the_start(within: Command, tmp_path: Path)
         assert within("lr-find", *JOB, *overrides, *words).returncode == 0
     fresh, started = (read_rows(tmp_path / name)[0]["loss"] for name in ("fresh", "started"))
     assert started < fresh - 0.3
+
+
+def test_only_what_is_not_frozen_is_trained(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert within(*JOB, "hydra.run.dir=trained").returncode == 0
+    trained: list[int] = []
+
+    def count(engine: EagerEngine, *_: object) -> list[Row]:
+        groups = [group for optimizer in engine.optimizers for group in optimizer.param_groups]
+        trained.append(sum(len(group["params"]) for group in groups))
+        return [{"step": n, "lr": 0.1 * n, "loss": n, "smoothed_loss": n} for n in (1, 2)]
+
+    monkeypatch.setattr("cnnbench.commands.lr_find.sweep_rates", count)
+    job = ("lr-find", *JOB, "model.weights=trained", "--steps", "20")
+    for overrides in ((), ("train.freeze=backbone",)):
+        assert within(*job, *overrides).returncode == 0
+    assert trained[0] > trained[1] == 2  # weight and bias of the last layer
 
 
 def test_other_commands_do_not_take_its_directory_for_a_run(within: Command) -> None:

@@ -133,7 +133,7 @@ def list_data_paths(
             return 0.0
 
         monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
-        monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
+        monkeypatch.setattr("cnnbench.training.preflight.check", lambda *_, **__: None)
         done = main(arguments)
         assert done.returncode == 0, done.stderr
         return paths

@@ -142,6 +142,14 @@ def test_interrupted_run_leaves_its_picture_and_can_be_resumed(
     assert find_differences(run, train(*STEPS).directory) == []
 
 
+def test_resumed_run_shows_the_epochs_before_it(
+    outputs: Outputs, drawn: list[tuple[int, int]]
+) -> None:
+    train(*TINY, "train.epochs=3", on_epoch=lambda row: row["epoch"] < 2, directory="run")
+    train(*TINY, "train.epochs=3", directory="run", live=True)
+    assert [epochs for epochs, _ in drawn][-1] == 3
+
+
 def test_run_that_on_epoch_stops_says_how_to_resume(outputs: Outputs) -> None:
     train(*TINY, on_epoch=lambda row: False, live=True)
     assert "Stopped after 1 of 2 epochs. To resume: cnnbench resume " in lines(outputs)[-1]
@@ -200,7 +208,7 @@ def test_terminal_of_ipython_is_no_notebook(
 ) -> None:
     monkeypatch.setattr(IPython, "get_ipython", SimpleNamespace)
     before = sys.stderr
-    with show_live(str):
+    with show_live(""):
         assert sys.stderr is before
 
 

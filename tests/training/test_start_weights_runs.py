@@ -176,6 +176,16 @@ def test_sweep_over_weights_names_a_job_for_each(source: Path, within: Command) 
     assert again.returncode == 0, again.stderr
 
 
+def test_finished_sweep_is_resumed_without_the_source(source: Path, within: Command) -> None:
+    shutil.copytree(source, "src")
+    job = (*DATA, "model=bn_lenet", "train.epochs=1", "sweep=s", "model.weights=src")
+    assert within("-m", *job, "seed=0,1").returncode == 0
+    shutil.rmtree("src")
+    again = within("-m", *job, "seed=0,1")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "2 of 2 jobs finished already." in again.stdout
+
+
 def test_sweep_with_a_wrong_source_starts_no_job(within: Command) -> None:
     done = within("-m", *DATA, "model.weights=null,gone", "sweep=s")
     assert (done.returncode, "model.weights=gone is not there" in done.stderr) == (2, True)

@@ -18,10 +18,10 @@ from cnnbench.reference.custom.module import CustomCodeError, CustomModule
 from cnnbench.reference.losses import to_probabilities
 from cnnbench.reference.padding import pad as pad_images
 
-__all__ = ["find_custom_twin", "make_custom_loss"]
+__all__ = ["CustomLayer", "find_custom_twin", "make_custom_loss"]
 
 
-class _CustomLayer:
+class CustomLayer:
     """Base class of the layers below. `custom` is set in the subclasses that a run uses."""
 
     custom: ClassVar[CustomModule]
@@ -40,7 +40,7 @@ class _CustomLayer:
         return ()
 
 
-class CustomConv2d(_CustomLayer, nn.Conv2d):
+class CustomConv2d(CustomLayer, nn.Conv2d):
     """A convolution. Padding with anything but zeros is added before the user's class."""
 
     @classmethod
@@ -97,7 +97,7 @@ def _find_wrong_shapes(
     return wrong
 
 
-class CustomLinear(_CustomLayer, nn.Linear):
+class CustomLinear(CustomLayer, nn.Linear):
     """An affine layer. Inputs (N, T, D) are N T examples."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ class CustomLinear(_CustomLayer, nn.Linear):
         return CustomCall(self.custom, "Linear", names=("W", "b"), shape=shape)
 
 
-class _CustomPool(_CustomLayer):
+class _CustomPool(CustomLayer):
     """A pooling layer with square windows."""
 
     kind: ClassVar[str]
@@ -155,7 +155,7 @@ class CustomAvgPool2d(_CustomPool, nn.AvgPool2d):
     kind = "AvgPool2d"
 
 
-class _CustomActivation(_CustomLayer):
+class _CustomActivation(CustomLayer):
     """A function of each number. With `inplace` the outputs overwrite the inputs."""
 
     kind: ClassVar[str]
@@ -181,7 +181,7 @@ class CustomTanh(_CustomActivation, nn.Tanh):
     kind = "Tanh"
 
 
-class CustomDropout(_CustomLayer, nn.Dropout):
+class CustomDropout(CustomLayer, nn.Dropout):
     """Dropout. In evaluation the user's class gives the outputs, and PyTorch the gradients.
 
     Each call seeds NumPy's global generator from PyTorch's, which a resumed run restores.
@@ -201,7 +201,7 @@ class CustomDropout(_CustomLayer, nn.Dropout):
         )
 
 
-class CustomBatchNorm2d(_CustomLayer, nn.BatchNorm2d):
+class CustomBatchNorm2d(CustomLayer, nn.BatchNorm2d):
     """Batch normalization. In evaluation, gradients are PyTorch's, as for dropout.
 
     The user's class changes its running_mean and running_var in training.
@@ -247,7 +247,7 @@ class CustomBatchNorm2d(_CustomLayer, nn.BatchNorm2d):
         )
 
 
-TWINS: dict[type[nn.Module], type[_CustomLayer]] = {
+TWINS: dict[type[nn.Module], type[CustomLayer]] = {
     nn.Conv2d: CustomConv2d,
     nn.Linear: CustomLinear,
     nn.MaxPool2d: CustomMaxPool2d,

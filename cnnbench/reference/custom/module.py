@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import ConfigError, find_similar
 
 __all__ = ["OPTIMIZERS", "SIGNATURES", "CustomCodeError", "CustomModule", "load_custom"]
@@ -164,7 +165,7 @@ def load_custom(name: str, time_limit_s: float | None = None) -> CustomModule:
 def _find_file(name: str, key: str) -> Path:
     """Return the Python file that reference.module names."""
     if name.endswith(".py") or "/" in name:
-        path = Path(name).expanduser()
+        path = expand_user(name)
         if not path.is_file():
             raise ConfigError(f"{key}: there is no such file in {Path.cwd()}.")
         return path.resolve()

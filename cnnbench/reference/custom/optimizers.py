@@ -1,6 +1,5 @@
 """Optimizers that are computed by the user's classes, as optimizers of PyTorch."""
 
-import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,7 +21,8 @@ class CustomOptimizer(Optimizer):
     is the instance's `lr`, which is set before each step.
 
     The other attributes of the instance are its state: numbers, None, and dictionaries of arrays in
-    the shapes of the parameters. They are saved and restored with a run.
+    the shapes of the parameters. They are saved and restored with a run. In the state of each
+    weight a number is a tensor without dimensions, and the name of an array ends with [].
     """
 
     def __init__(
@@ -42,8 +42,7 @@ class CustomOptimizer(Optimizer):
         self.instance = custom.make(kind, *settings)
         if not hasattr(self.instance, "lr"):
             raise CustomCodeError(f"{kind} must keep self.lr, which schedules change.")
-        self.fixed = {*inspect.signature(custom.classes[kind]).parameters, "lr"}
-        self.initial = vars(self.instance).keys() - self.fixed
+        self.initial = vars(self.instance).keys() - {"lr"}
         super().__init__(params, {"lr": settings[0], "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -68,12 +67,13 @@ class CustomOptimizer(Optimizer):
                     f"It must stay {tuple(weight.shape)}."
                 )
             weight.copy_(tensor)
+        self._attributes()  # raises the error of one that cannot be saved
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the instance by parameter, in the form of torch.optim.
 
-        A number is repeated for each weight, as a state must have the shape of its weights. A
-        weight without arrays, which had no gradient, has no state if others have some.
+        Each weight has all numbers. A weight without arrays, which had no gradient, has no state
+        if others have some.
 
         Raises:
             CustomCodeError: an attribute of the instance cannot be saved.
@@ -82,11 +82,11 @@ class CustomOptimizer(Optimizer):
         arrays = {key: value for key, value in attributes.items() if isinstance(value, dict)}
         numbers = {key: value for key, value in attributes.items() if _is_number(value)}
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for index, (name, (weight, _)) in enumerate(self._weights().items()):
+        for index, name in enumerate(self._weights()):
             if any(value and name not in value for value in arrays.values()):
                 continue
             state[index] = {
-                key: torch.full(weight.shape, float(number), dtype=torch.float64)
+                key: torch.tensor(float(number), dtype=torch.float64)
                 for key, number in numbers.items()
             }
             for key, value in arrays.items():
@@ -117,8 +117,9 @@ class CustomOptimizer(Optimizer):
             if arrays:
                 setattr(self.instance, key, arrays)
             elif key in numbers:
-                kind = float if initial is None else type(initial)
-                setattr(self.instance, key, kind(numbers[key].flatten()[0].item()))
+                number = numbers[key].item()
+                is_whole = isinstance(initial, int) and number.is_integer()
+                setattr(self.instance, key, type(initial)(number) if is_whole else number)
 
     def _attributes(self) -> dict[str, Any]:
         """Return the attributes of the instance that are its state.
@@ -128,7 +129,7 @@ class CustomOptimizer(Optimizer):
         """
         state = {name: value for name, value in vars(self.instance).items() if name in self.initial}
         for name, value in vars(self.instance).items():
-            if name not in self.initial and name not in self.fixed:
+            if name not in self.initial and name != "lr":
                 raise CustomCodeError(
                     f"{self.kind}.__init__ must set self.{name}, to None at first: "
                     "what update keeps is saved, so that a run can be resumed."

@@ -8,9 +8,10 @@ import torch
 from helpers.custom_files import load_solution, write_changed
 from torch import nn
 
-from cnnbench.reference.custom.module import CustomCodeError, CustomModule
+from cnnbench.reference.custom.module import CustomCodeError, CustomModule, load_custom
 from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.reference.optimizers import Adam
+from cnnbench.training.state import _load_optimizer
 
 SETTINGS = {
     "SGD": (0.1,),
@@ -73,20 +74,45 @@ def test_state_of_a_network_with_a_frozen_weight_is_restored() -> None:
     assert torch.equal(weights_of(second)[0], weights_of(whole)[0])
 
 
-def test_state_has_the_shapes_of_the_weights() -> None:
+def test_state_has_arrays_in_the_shapes_of_the_weights_and_numbers() -> None:
     optimizer = make("Adam")
     step(optimizer, 3)
     state = optimizer.state_dict()["state"]
-    assert {key: tensor.shape for key, tensor in state[1].items()} == dict.fromkeys(
-        ("t", "m[]", "v[]"), torch.Size([4])
+    numbers = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "t": 3.0}
+    shapes = {key: tensor.shape for key, tensor in state[1].items()}
+    assert shapes == {**dict.fromkeys(numbers, ()), **dict.fromkeys(("m[]", "v[]"), (4,))}
+    assert {key: state[0][key].item() for key in numbers} == numbers
+
+
+@pytest.mark.parametrize("name", ["step", "momentum"])
+def test_numbers_that_update_changes_are_restored(tmp_path: Path, name: str) -> None:
+    settings = "self.lr, self.momentum"
+    write_changed(
+        tmp_path,
+        "Momentum",
+        f"{settings} = lr, momentum",
+        f"{settings} = lr, momentum\n        self.step = 0",
     )
-    assert state[0]["t"].unique().tolist() == [3.0]
+    path = tmp_path / "changed.py"
+    loop = "        for key in params:"
+    path.write_text(path.read_text().replace(loop, f"        self.{name} += 0.01\n{loop}"))
+    custom = load_custom(str(path))
+    whole, first, second = (make("Momentum", custom) for _ in range(3))
+    step(whole, 5)
+    step(first, 2)
+    for weight, saved in zip(weights_of(second), weights_of(first), strict=True):
+        weight.data.copy_(saved)
+    _load_optimizer(second, first.state_dict()["state"])  # as a checkpoint is loaded
+    step(second, 3)
+    for ours, theirs in zip(weights_of(second), weights_of(whole), strict=True):
+        assert torch.equal(ours, theirs)
+    assert getattr(second.instance, name) == getattr(whole.instance, name)
 
 
 def test_state_of_another_optimizer_is_refused() -> None:
     custom, reference = make("Adam"), Adam(weights_of(make("Adam")), 0.1)
     step(custom, 1)
-    with pytest.raises(ValueError, match=r"another optimizer has the state t, m\[\], v\[\]"):
+    with pytest.raises(ValueError, match=r"another optimizer has the state beta1, beta2"):
         reference.load_state_dict(custom.state_dict())
     with pytest.raises(ValueError, match="another optimizer has the state exp_avg, exp_avg_sq, st"):
         custom.load_state_dict(reference.state_dict())
@@ -130,12 +156,6 @@ def test_update_may_replace_the_arrays(tmp_path: Path) -> None:
         assert torch.equal(weight, other)
 
 
-def make_step_and_save(kind: str, custom: CustomModule) -> None:
-    optimizer = make(kind, custom)
-    step(optimizer, 1)
-    optimizer.state_dict()
-
-
 @pytest.mark.parametrize(
     ("kind", "old", "new", "message"),
     [
@@ -172,5 +192,5 @@ def test_class_that_cannot_be_used_is_an_error(
 ) -> None:
     custom = write_changed(tmp_path, kind, old, new)
     with pytest.raises(CustomCodeError) as error:
-        make_step_and_save(kind, custom)
+        step(make(kind, custom), 1)
     assert str(error.value) == message
