@@ -167,6 +167,11 @@ SYNONYMS = {
     **{"ce": "cross_entropy", "fmnist": "fashion_mnist", "images": "folder", "tb": "tensorboard"},
     **{"learningrate": "lr", "bs": "batch_size", "batch": "batch_size", "wd": "weight_decay"},
     **{"imgsz": "resize", "imagesize": "resize", "arch": "model", "network": "model"},
+    **{"earlystopping": "patience", "earlystop": "patience", "maxtime": "max_minutes"},
+    **{"accumulategradbatches": "accumulate", "gradientaccumulation": "accumulate"},
+    **{"gradientaccumulationsteps": "accumulate", "gradaccum": "accumulate"},
+    **{"classweight": "class_weights", "pretrained": "weights", "checkpoint": "weights"},
+    **{"monitor": "select_by", "repeat": "again", "lrfinder": "lr-find", "tune": "lr-find"},
     **{"dataset": "data", "fit": "train", "test": "evaluate", "validate": "evaluate"},
 }
 

@@ -1,7 +1,9 @@
 """`cnnbench gradcheck`: compare the reference implementation of a network with PyTorch's."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -108,7 +110,9 @@ def run(
                 (kind, title) for kind in custom.classes for title, _ in list_checks(custom, kind)
             ]
         rows = _print_rows(rows, kinds)
-    rows = list(rows)
+    # What the user's code prints must not come between the lines of JSON.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        rows = list(rows)
     failed = [row for row in rows if row.is_wrong]
     if as_json:
         compared = [_to_plain(row) for row in rows]

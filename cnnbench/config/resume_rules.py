@@ -1,5 +1,6 @@
 """Rules for recorded configurations: keys that may change, and values that need confirmation."""
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     wanted_values = flatten(job_identity(wanted))
     differences = []
     for key in {**recorded_values, **wanted_values}:
-        has, wants = recorded_values.get(key), wanted_values.get(key)
-        if has != wants:
+        has, wants = (_to_yaml(values.get(key)) for values in (recorded_values, wanted_values))
+        if has != wants and not is_below(key, ("model.recipe",)):
             differences.append(f"{key}={has} instead of {wants}")
     if differences:
         raise ConfigError(
@@ -101,6 +102,11 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
             "Name another place (hydra.run.dir=DIR or sweep=NAME), or delete it to run it anew.\n"
             f"To resume with its own values: {join_words(['cnnbench', 'resume', str(place)])}"
         )
+
+
+def _to_yaml(value: Any) -> str:
+    """Return a plain value as it is typed: null, true or false, or its own text."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def external_targets(config: Config) -> dict[str, str]:

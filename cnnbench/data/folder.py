@@ -30,6 +30,7 @@ __all__ = ["dataset_error", "folder_info", "load_folder"]
 CLASSES_FILE = "classes.txt"  # beside IDX files: one class name per line, label 0 first
 MAX_PROBLEMS = 10  # problems listed in a message; the others are counted
 SKIP_ADVICE = "data.skip_unreadable=true leaves out what cannot be read."
+SKIPPED = "What cannot be read is left out. The other problems remain."
 MAX_EXAMPLES = 2  # examples in a note
 LARGE_SHARE = 1.5  # a class of more than 1.5 times an even share of the images is noted
 
@@ -133,7 +134,7 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
     num_train, num_validation = ends[1], ends[1] - ends[0]
     if listing.problems:  # report damaged images together with the other problems
         damaged = skipped or find_unreadable(tuple(files), title)
-        advice = SKIP_ADVICE if len(listing.problems) == len(listing.broken_links) else ""
+        advice = SKIPPED if skipped else SKIP_ADVICE if damaged or listing.broken_links else ""
         raise dataset_error(folder, [*listing.problems, *damaged.values()], advice)
     in_channels = config.channels
     if in_channels is None:

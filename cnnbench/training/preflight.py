@@ -198,10 +198,11 @@ def advise_accumulate(
 ) -> str:
     """Return the advice to split the batch into micro-batches that fit, "" if no number does.
 
-    `memory` is that of `micro_batch` images, with the present train.accumulate.
+    `memory` is that of `micro_batch` images, with the present train.accumulate. A quarter of the
+    memory is left to other programs, and to what the estimate does not count.
     """
     batch_size = micro_batch * config.train.accumulate
-    room = device_bytes - memory.total + memory.activations
+    room = device_bytes * 3 // 4 - memory.total + memory.activations
     fitting = micro_batch * room // max(1, memory.activations)  # images
     if fitting < 1:
         return ""

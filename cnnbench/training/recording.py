@@ -104,8 +104,8 @@ class Recorder:
         if self.state.ending == "patience":
             log.info(
                 f"Ended after {format_count(len(result.rows), 'epoch')} by "
-                f"train.patience={train.patience}: none of the last had a better validation "
-                f"{train.select_by}."
+                f"train.patience={train.patience}: no better validation {train.select_by} since "
+                f"epoch {result.best['epoch'] if result.best else 0}."
             )
         weights = "after the last epoch"
         if result.best:

@@ -108,6 +108,8 @@ def read_weights(path: str) -> Source:
         newest = f" The newest run in it is model.weights={runs[-1]}." if runs else ""
         raise ConfigError(f"model.weights={path} is no run: there is no {STATUS} in it.{newest}")
     problem = "has another format" if place.exists() else "is not there"
+    if path == "latest":
+        problem = "would mean another run later"
     raise ConfigError(
         f"model.weights={path} {problem}. Give a run directory, or a .safetensors file as "
         "cnnbench export RUN --format safetensors writes it."
@@ -173,7 +175,9 @@ def match_weights(
     has_other_classes = source.classes is not None and list(source.classes) != list(classes)
     reasons = {name: _explain_misfit(source.tensors.get(name), own[name]) for name in own}
     if has_other_classes:
-        reasons |= {name: reasons[name] or "other classes" for name in last}
+        is_reordered = sorted(source.classes or ()) == sorted(classes)
+        why = "the classes have another order" if is_reordered else "other classes"
+        reasons |= {name: reasons[name] or why for name in last}
     new_layers = {_layer_of(name) for name, reason in reasons.items() if reason}
     new = {
         name: reason or "its layer is new"

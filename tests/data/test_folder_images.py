@@ -227,6 +227,7 @@ def test_all_problems_are_reported_together(folder: Path, folder_config: Make) -
             f"There are 3 problems in {folder}:",
             f"  {folder} has no {FORMATS} files for cows.",
             *damaged,
+            "data.skip_unreadable=true leaves out what cannot be read.",
         ]
 
 

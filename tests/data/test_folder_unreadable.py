@@ -122,6 +122,7 @@ def test_class_of_unreadable_files_alone_is_refused(folder: Path, folder_config:
         f"There are 3 problems in {folder}:",
         f"  {folder}/train has no readable {FORMATS} files for cats.",
         *(f"  {web_page(folder / name)}" for name in names),
+        "What cannot be read is left out. The other problems remain.",
     ]
 
 

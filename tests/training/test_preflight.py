@@ -40,9 +40,9 @@ def test_too_many_activations_suggest_a_smaller_batch(
     assert "train.batch_size=256 data.resize=28 takes at least 8.9 MiB" in done.stderr
     assert (
         "cpu has 4.0 MiB in all.\nLower train.batch_size or data.resize, or split the batch by "
-        "train.accumulate=3 into micro-batches of 86 images." in done.stderr
+        "train.accumulate=4 into micro-batches of 64 images." in done.stderr
     )
-    assert within(*LENET, "train.accumulate=3").returncode == 0
+    assert within(*LENET, "train.accumulate=4").returncode == 0
     assert within(*LENET, "train.accumulate=2").returncode == 2
 
 
@@ -97,7 +97,7 @@ def test_split_is_of_the_batch_that_the_examples_allow(
 ) -> None:
     set_device_memory(monkeypatch, 4 * 1024 * KIB)
     done = within(*LENET, "train.batch_size=100000", "data.train_examples=256")
-    assert "train.accumulate=3 into micro-batches of 86 images." in done.stderr
+    assert "train.accumulate=4 into micro-batches of 64 images." in done.stderr
 
 
 def test_no_split_is_advised_where_no_image_fits(

@@ -207,7 +207,8 @@ def _execute(path: Path, mtime_ns: int, key: str, time_limit_s: float | None) ->
         place = f"{Path(error.filename or path).name}, line {error.lineno}"
         raise ConfigError(f"{key}: {place}: {error.msg}: {text}") from error
     except _TimeUp as error:
-        raise ConfigError(f"{key}: the file did not end within {time_limit_s:g} s.") from error
+        place = CustomModule(path, {}, uses_torch=False)._place(error)
+        raise ConfigError(f"{key}: {place}: not ended within {time_limit_s:g} s.") from error
     except (Exception, SystemExit) as error:
         place = CustomModule(path, {}, uses_torch=False)._place(error)
         raise ConfigError(f"{key}: {place}: {type(error).__name__}: {error}.") from error

@@ -173,7 +173,9 @@ def test_except_exception_does_not_catch_the_time_limit(write: Write) -> None:
 
 def test_file_that_never_ends_is_stopped(write: Write, tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("while True: pass")
-    with pytest.raises(ConfigError, match=r"=endless: the file did not end within 0.05 s.$"):
+    with pytest.raises(
+        ConfigError, match=r"=endless: endless.py, line 1: not ended within 0.05 s.$"
+    ):
         load_custom("endless", time_limit_s=0.05)
 
 
