@@ -79,7 +79,7 @@ def _cross_entropy(
     """Return the cross-entropy of the softmax, with label smoothing."""
     targets = _to_labels_or_floats(targets, logits)
     loss = partial(functional.cross_entropy, logits, targets, label_smoothing=label_smoothing)
-    return loss() if weights is None else (weights * loss(reduction="none")).mean()
+    return _mean(loss, weights)
 
 
 def _nll(
@@ -91,8 +91,7 @@ def _nll(
     if targets.is_floating_point():
         each = -(targets * log_probabilities).sum(dim=1)
         return each.mean() if weights is None else (weights * each).mean()
-    loss = partial(functional.nll_loss, log_probabilities, targets)
-    return loss() if weights is None else (weights * loss(reduction="none")).mean()
+    return _mean(partial(functional.nll_loss, log_probabilities, targets), weights)
 
 
 def _mse(
@@ -106,7 +105,15 @@ def _mse(
     if not targets.is_floating_point():
         targets = functional.one_hot(targets, logits.shape[1])
     loss = partial(functional.mse_loss, logits.softmax(dim=1), targets.to(logits.dtype))
-    return loss() if weights is None else (weights[:, None] * loss(reduction="none")).mean()
+    return _mean(loss, weights)
+
+
+def _mean(loss: Loss, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean of a loss of PyTorch, with the weight (N) of each example, if given."""
+    if weights is None:
+        return loss()
+    each = loss(reduction="none").view(len(weights), -1).mean(dim=1)
+    return (weights * each).mean()
 
 
 def _l1_penalty(model: nn.Module) -> torch.Tensor:
