@@ -91,7 +91,7 @@ def test_outside_places_and_code_need_the_printed_confirmation(
         return 0.0
 
     monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
-    monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
+    monkeypatch.setattr("cnnbench.training.preflight.check", lambda *_, **__: None)
     sweep = make_sweep(tmp_path, {"job": [word.format(config.quote(value)) for word in overrides]})
     code, output = resume_sweep(tmp_path, "--plot")
     assert (code, value in output, [path.name for path in sweep.iterdir()]) == (
