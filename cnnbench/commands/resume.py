@@ -34,7 +34,7 @@ def resume_run(
     trust = allow_custom_model
     opened = reopen_run(directory, changes=changes, allow_custom_model=trust, rest=rest)
     with opened as (run_directory, config, resume):
-        ending = resume.find_ending(config.train)
+        ending = resume.ended_by(config.train)
         if ending is not None:
             longer = f"train.epochs={2 * resume.epochs} would train it longer"
             if ending == "patience":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,37 @@ MAX_EXAMPLES = 2  # examples in a note
 LARGE_SHARE = 1.5  # a class of more than 1.5 times an even share of the images is noted
 
 NameOf = Callable[[int], str]  # names an image by its index in the training, then test images
-Reader = Callable[[], tuple[Arrays, list[str], NameOf]]  # returns the content and notes on it
-Opened = tuple[Dataset, Hashable, Reader]  # the second changes when the files change
+Reader = Callable[[], tuple[Arrays, list[str]]]  # returns the content and notes on it
+Opened = tuple[Dataset, Hashable, Reader, NameOf]  # the second changes when the files change
+
+
+@dataclass(frozen=True)
+class _LabeledFiles:
+    """The image files of the training, validation and test part, in this order, with labels.
+
+    `num_train` counts the files of the first two parts, `num_validation` those of the second.
+    """
+
+    files: tuple[ImageFile, ...]
+    labels: Labels
+    num_train: int
+    num_validation: int
+
+    @staticmethod
+    def from_listing(listing: Listing) -> "_LabeledFiles":
+        """Label the files by the place of their class among those of the training part."""
+        parts = (listing.train, listing.validation, listing.test)
+        images = [[part.get(name, []) for name in listing.train] for part in parts]
+        train, validation, _ = (sum(map(len, of_classes)) for of_classes in images)
+        labels = [
+            label for of_classes in images for label, files in enumerate(of_classes) for _ in files
+        ]
+        return _LabeledFiles(
+            tuple(chain.from_iterable(chain.from_iterable(images))),
+            np.array(labels, np.uint8 if len(listing.train) <= 256 else np.int32),
+            train + validation,
+            validation,
+        )
 
 
 def folder_info(config: DataConfig) -> Dataset:
@@ -46,7 +75,7 @@ def folder_info(config: DataConfig) -> Dataset:
         DataError: the folder is not a data set.
         ConfigError: the configuration does not suit the folder.
     """
-    info, _, _ = _open(config)
+    info, *_ = _open(config)
     return info
 
 
@@ -57,13 +86,13 @@ def load_folder(config: DataConfig) -> tuple[Dataset, Arrays]:
         DataError: as `folder_info`, or images cannot be read, or all have one color.
         ConfigError: as `folder_info`.
     """
-    info, content, read = _open(config)
+    info, content, read, name_of = _open(config)
     key = (info.path, content, info.notes, info.skipped)
     cached = cache.lookup(key)
     if cached is not None:
         return cached
     cache.clear()  # before reading, so that two data sets are never in memory
-    arrays, notes, name_of = read()
+    arrays, notes = read()
     num_train = info.train_examples - info.validation_examples
     mean, std = measure_mean_and_std(arrays.train_images[:num_train])
     if 0 in std:
@@ -121,36 +150,26 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
     skipped = _find_unreadable(listing, title) if config.skip_unreadable else {}
     if skipped:
         listing = list_images(folder, skipped)
-    classes = tuple(listing.train)
-    files: list[ImageFile] = []
-    labels: list[int] = []
-    ends: list[int] = []  # the number of files after each part
-    for part in (listing.train, listing.validation, listing.test):
-        for label, name in enumerate(classes):
-            images = part.get(name, [])
-            files += images
-            labels += [label] * len(images)
-        ends.append(len(files))
-    num_train, num_validation = ends[1], ends[1] - ends[0]
+    labeled = _LabeledFiles.from_listing(listing)
+    files, num_train, num_validation = labeled.files, labeled.num_train, labeled.num_validation
     if listing.problems:  # report damaged images together with the other problems
-        damaged = skipped or find_unreadable(tuple(files), title)
+        damaged = skipped or find_unreadable(files, title)
         advice = SKIPPED if skipped else SKIP_ADVICE if damaged or listing.broken_links else ""
         raise dataset_error(folder, [*listing.problems, *damaged.values()], advice)
     in_channels = config.channels
     if in_channels is None:
-        in_channels = 1 if are_gray(tuple(files)) else 3
+        in_channels = 1 if are_gray(files) else 3
 
     def name_of(index: int) -> str:
         return _relative_name(files[index].path, folder)
 
-    def read() -> tuple[Arrays, list[str], NameOf]:
+    def read() -> tuple[Arrays, list[str]]:
         pixels, problems, notes = read_images(files, in_channels, size, title)
         if problems:
             raise dataset_error(folder, list(problems.values()), SKIP_ADVICE)
-        dtype = np.uint8 if len(classes) <= 256 else np.int32
-        train, test = np.split(np.array(labels, dtype), [num_train])
+        train, test = np.split(labeled.labels, [num_train])
         parts = (pixels[:num_train], train, pixels[num_train:], test)
-        return Arrays(*parts, num_validation), notes, name_of
+        return Arrays(*parts, num_validation), notes
 
     notes = listing.notes
     if num_validation and config.validation and config.folds is None:
@@ -162,7 +181,7 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
     info = _describe(
         folder,
         in_channels,
-        classes=classes,
+        classes=tuple(listing.train),
         train_examples=num_train,
         test_examples=len(files) - num_train,
         validation_examples=num_validation,
@@ -171,7 +190,7 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
         split_here=listing.split_here,
         notes=tuple(notes),
     )
-    return info, (*files, size, in_channels), read
+    return info, (*files, size, in_channels), read, name_of
 
 
 def _find_unreadable(listing: Listing, title: str) -> dict[str, str]:
@@ -267,9 +286,9 @@ def _open_idx(folder: Path, config: DataConfig) -> Opened:
         num_train = shapes[0][0]
         return f"{FILES[0]}[{index}]" if index < num_train else f"{FILES[2]}[{index - num_train}]"
 
-    def read() -> tuple[Arrays, list[str], NameOf]:
+    def read() -> tuple[Arrays, list[str]]:
         train, train_labels, test, test_labels = map(read_idx, paths)
-        return Arrays(train, train_labels, test, test_labels), [], name_of
+        return Arrays(train, train_labels, test, test_labels), []
 
     info = _describe(
         folder,
@@ -280,7 +299,7 @@ def _open_idx(folder: Path, config: DataConfig) -> Opened:
         image_size=max(train[-2:]),
     )
     content = tuple(cache.file_fingerprint(path) for path in (*paths, folder / CLASSES_FILE))
-    return info, content, read
+    return info, content, read, name_of
 
 
 def _check_idx_shapes(paths: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> None:

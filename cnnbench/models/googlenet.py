@@ -81,15 +81,8 @@ class GoogLeNet(nn.Module):
             nn.Linear(1024, num_classes),
         )
         if auxiliary:
-            side = (image_size + 15) // 16  # stage 4 follows four halvings, each rounded up
-            if side < 5:
-                raise ValueError(
-                    "auxiliary=true pools 5 x 5 pixels of stage 4, "
-                    f"which has {side} x {side} for images of {image_size} pixels. "
-                    "The smallest size for it is data.resize=65."
-                )
-            self.auxiliary_4a = auxiliary_classifier(512, num_classes, side)
-            self.auxiliary_4d = auxiliary_classifier(528, num_classes, side)
+            self.auxiliary_4a = auxiliary_classifier(512, num_classes, image_size)
+            self.auxiliary_4d = auxiliary_classifier(528, num_classes, image_size)
         self.auxiliary = auxiliary
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -145,8 +138,19 @@ class Inception(nn.Module):
         return torch.cat([branch(maps) for branch in branches], dim=1)
 
 
-def auxiliary_classifier(in_channels: int, num_classes: int, side: int) -> nn.Sequential:
-    """Return the classifier of section 5: (N, in_channels, side, side) to (N, num_classes)."""
+def auxiliary_classifier(in_channels: int, num_classes: int, image_size: int) -> nn.Sequential:
+    """Return the classifier of section 5 on stage 4: (N, in_channels, S, S) to (N, num_classes).
+
+    Raises:
+        ValueError: the images are too small.
+    """
+    side = (image_size + 15) // 16  # stage 4 follows four halvings, each rounded up
+    if side < 5:
+        raise ValueError(
+            "auxiliary=true pools 5 x 5 pixels of stage 4, "
+            f"which has {side} x {side} for images of {image_size} pixels. "
+            "The smallest size for it is data.resize=65."
+        )
     pooled = (side - 5) // 3 + 1
     return nn.Sequential(
         nn.AvgPool2d(kernel_size=5, stride=3),

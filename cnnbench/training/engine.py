@@ -195,22 +195,22 @@ class EagerEngine:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the gradient times `weight`; return the mean loss and the logits (N, K).
 
-        With train.accumulate the gradient is the sum over micro-batches, which are sized alike to
-        within one example. Takes inputs (N, C, S, S), and targets (N) or (N, K).
+        Takes inputs (N, C, S, S), and targets (N) or (N, K). With train.accumulate they are split.
         """
         parts = self.num_micro_batches(len(targets))
         if parts == 1:
             objective, loss, logits = self._run(self._objective, inputs, targets)
-            self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
+            objective = self.scaler.scale(objective * weight)
+            objective.backward()  # type: ignore[no-untyped-call]  # torch has no type here
             return loss, logits
         losses, all_logits = [], []
-        micro_batches = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
-        for number, (some_inputs, some_targets) in enumerate(micro_batches, 1):
+        pairs = zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True)
+        for number, (some_inputs, some_targets) in enumerate(pairs, 1):
             share = len(some_targets) / len(targets)
             with nullcontext() if number == parts else self.gradients_kept_local():
                 objective, loss, logits = self._run(self._objective, some_inputs, some_targets)
                 objective = self.scaler.scale(objective * (weight * share))
-                objective.backward()  # type: ignore[no-untyped-call]
+                objective.backward()  # type: ignore[no-untyped-call]  # torch has no type here
             losses.append(loss.detach() * share)
             all_logits.append(logits.detach())
         return torch.stack(losses).sum(), torch.cat(all_logits)

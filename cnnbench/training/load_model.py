@@ -37,6 +37,7 @@ __all__ = [
     "load_best_or_last",
     "load_trained_model",
     "read_dataset",
+    "weights_to_use",
 ]
 
 MAX_SIDE = 4096  # pixels of a training image; data.resize has the same limit
@@ -152,19 +153,32 @@ def load_trained_model(
     configuration.check_trust(directory, config, confirmed, trusts, words, rest or ())
     # Compiling and capturing pay off only in training.
     eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
-    weights: Any = state.get("model") if state.get("average") is None else state["average"]
+    # On the meta device, so that the untrusted configuration cannot take memory.
     network, _ = on_meta(eager, dataset, 1)
-    try:
-        # On the meta device, so that the untrusted configuration cannot take memory.
-        network.load_state_dict(weights, assign=True)
-        label = describe_checkpoint(state, name)
-    except Exception as error:  # values in an untrusted file may raise anything
-        reason = truncate(str(error) or type(error).__name__, MAX_REASON)
-        raise CheckpointError(f"{path} does not fit {config.model.name}: {reason}") from error
+    label = _describe_fitting(state, path, network, config.model.name)
     engine = build_engine(eager, dataset)
-    engine.eval_model.load_state_dict(weights)
+    engine.eval_model.load_state_dict(weights_to_use(state))
     engine.eval_model.eval()
     return TrainedModel(directory, config, dataset, engine, label, changes)
+
+
+def _describe_fitting(state: State, path: Path, network: nn.Module, model: str) -> str:
+    """Return the description of an untrusted checkpoint whose weights fit the network.
+
+    Raises:
+        CheckpointError: they do not fit, or its values are invalid.
+    """
+    try:
+        network.load_state_dict(weights_to_use(state), assign=True)
+        return describe_checkpoint(state, path.name)
+    except Exception as error:  # values in an untrusted file may raise anything
+        reason = truncate(str(error) or type(error).__name__, MAX_REASON)
+        raise CheckpointError(f"{path} does not fit {model}: {reason}") from error
+
+
+def weights_to_use(state: State) -> Any:
+    """Return the weights of a checkpoint to evaluate: with train.ema_decay the average."""
+    return state.get("model") if state.get("average") is None else state["average"]
 
 
 def describe_checkpoint(state: State, name: str) -> str:

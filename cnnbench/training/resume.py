@@ -24,7 +24,7 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.state import Row, State, check_values, ending, is_row
+from cnnbench.training.state import Row, State, check_values, find_ending, is_row
 
 __all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
@@ -53,12 +53,12 @@ class ResumeState:
         """The number of finished epochs."""
         return len(self.rows)
 
-    def find_ending(self, train: TrainConfig) -> str | None:
-        """Return what has ended the run, as `state.ending` does; None if nothing has."""
+    def ended_by(self, train: TrainConfig) -> str | None:
+        """Return what has ended the run, as `find_ending` does; None if nothing has."""
         if self.last is None or not self.is_finished:
             return None
         best = None if self.best is None else self.best.get("row")
-        return ending(train, self.rows, best if is_row(best) else None)
+        return find_ending(train, self.rows, best if is_row(best) else None)
 
 
 @contextmanager

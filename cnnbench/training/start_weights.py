@@ -23,7 +23,12 @@ from cnnbench.runs.directory import STATUS
 from cnnbench.runs.reading import check_training_run, list_runs, look_up
 from cnnbench.training.checkpoint import digest
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.load_model import describe_checkpoint, load_best_or_last, read_dataset
+from cnnbench.training.load_model import (
+    describe_checkpoint,
+    load_best_or_last,
+    read_dataset,
+    weights_to_use,
+)
 from cnnbench.training.muon import split_parameters
 
 __all__ = ["Source", "StartWeights", "match_weights", "read_weights"]
@@ -121,7 +126,7 @@ def _read_run(run: Path) -> Source:
     if is_running and not any(run.glob("checkpoints/*.pt")):
         raise ConfigError(f"model.weights={run} is being trained and has no checkpoint yet.")
     state, name = load_best_or_last(run)
-    tensors: Any = state.get("model") if state.get("average") is None else state["average"]
+    tensors = weights_to_use(state)
     try:
         parts = [str(look_up(state, "config", "model", "name")), describe_checkpoint(state, name)]
         is_sound = all(isinstance(tensors[key], torch.Tensor) for key in dict(tensors))
@@ -145,8 +150,9 @@ def _read_safetensors(path: Path) -> Source:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
+            names = file.keys()  # a file is no mapping
             # Copies, as the file could change later.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except Exception as error:  # the library has no base class for all of its errors
         raise _damaged(path, error) from error
     classes: Any = None

@@ -30,7 +30,7 @@ __all__ = [
     "TrainingResult",
     "TrainingState",
     "check_values",
-    "ending",
+    "find_ending",
     "is_row",
     "restore",
     "seed_for",
@@ -103,8 +103,8 @@ class TrainingState:
 
     @property
     def ending(self) -> str | None:
-        """The end of the run after the finished epochs, as `ending` names it."""
-        return ending(self.config.train, self.rows, self.best)
+        """The end of the run after the finished epochs, as `find_ending` names it."""
+        return find_ending(self.config.train, self.rows, self.best)
 
     def is_best(self, row: Row) -> bool:
         """Return whether a row is better than `best` by train.select_by on the validation set."""
@@ -139,7 +139,7 @@ class TrainingState:
         return self.data.validation if len(self.data.validation) else self.data.test
 
 
-def ending(train: TrainConfig, rows: list[Row], best: Row | None) -> str | None:
+def find_ending(train: TrainConfig, rows: list[Row], best: Row | None) -> str | None:
     """Return what ends a run with these finished epochs: "epochs", "patience" or None.
 
     It follows from the rows alone, so that a resumed run ends where an uninterrupted one does.

@@ -159,7 +159,7 @@ def test_failed_run_leaves_its_picture_and_a_sentence(outputs: Outputs) -> None:
     def fail(row: Row) -> None:
         raise ValueError
 
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):  # noqa: PT011  # it has no message
         train(*TINY, on_epoch=fail, live=True)
     assert lines(outputs)[-1] == "Failed after 1 of 2 epochs."
     assert pictures(outputs)[-1].startswith(b"\x89PNG")

@@ -82,8 +82,8 @@ def test_batch_normalization_with_a_trained_parameter_uses_the_batch(
     engine = make_engine(Net(), config, device)
     freeze(engine, [name for name in BACKBONE if name != "1.bias"])
     engine.model.train()
-    assert engine.model[1].training  # type: ignore[index]
-    assert not engine.model[1].weight.requires_grad  # type: ignore[index]
+    assert engine.model[1].training  # type: ignore[index]  # a Sequential
+    assert not engine.model[1].weight.requires_grad  # type: ignore[index]  # a Sequential
 
 
 def test_frozen_batch_normalization_is_not_synchronized(

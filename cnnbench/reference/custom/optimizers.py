@@ -46,7 +46,7 @@ class CustomOptimizer(Optimizer):
         super().__init__(params, {"lr": settings[0], "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no closure
         """Update all weights that have a gradient."""
         params, grads, weights = {}, {}, self._weights()
         for name, (weight, group) in weights.items():
