@@ -11,12 +11,12 @@ from cnnbench.config import Config
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.datasets import normalization
 from cnnbench.data.device_data import Examples, epoch_order
-from cnnbench.data.preprocess import Preprocess, per_channel
+from cnnbench.data.preprocess import Preprocess
 from cnnbench.data.splits import check_sizes, make_split
 from cnnbench.reports.figures import draw_figure
 from cnnbench.reports.inspection.pictures import WIDTH, show_row, to_picture
+from cnnbench.training.build import prepare_images
 
 __all__ = ["TrainingBatch", "draw_training_batch", "make_training_batch"]
 
@@ -66,13 +66,11 @@ def make_training_batch(config: Config, dataset: Dataset, arrays: Arrays) -> Tra
     check_sizes(config.data, dataset)
     labels, num_validation = arrays.train_labels, arrays.num_validation
     split = make_split(config.data, labels, arrays.test_labels, config.seed, num_validation)
-    means, stds = normalization(config.data, dataset)
-    black = [-mean / std for mean, std in zip(means, stds, strict=True)]
-    augment = Augment(config.augment, len(dataset.classes), per_channel(black, None))
-    preprocess = Preprocess(config.data.resize, means, stds)
+    cpu = torch.device("cpu")
+    preprocess, augment = prepare_images(config, dataset, cpu, torch.float32)
     order = epoch_order(len(split.train), config.seed, epoch=1).numpy()
     chosen = split.train[order[: min(config.train.batch_size, MAX_PICTURES)]]
-    examples = Examples.from_arrays(arrays.train_images, labels, chosen, torch.device("cpu"))
+    examples = Examples.from_arrays(arrays.train_images, labels, chosen, cpu)
     return TrainingBatch(examples, dataset.classes, preprocess, augment, config.seed)
 
 

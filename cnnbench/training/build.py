@@ -27,7 +27,7 @@ from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["balance_classes", "build_engine", "describe_engine", "on_meta"]
+__all__ = ["balance_classes", "build_engine", "describe_engine", "on_meta", "prepare_images"]
 
 log = logging.getLogger("cnnbench")
 
@@ -57,8 +57,7 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
 
         use_reference(model, custom)
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
-    means, stds = normalization(config.data, dataset)
-    black = [-mean / std for mean, std in zip(means, stds, strict=True)]
+    preprocess, augment = prepare_images(config, dataset, device.torch_device, device.dtype)
     engine_class: type[EagerEngine] = GraphEngine if device.cuda_graphs else EagerEngine
     if processes().several:
         # Imported here, so that a single process need not wait for it.
@@ -71,8 +70,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
     engine = engine_class(
         model,
         optimizers,
-        Preprocess(config.data.resize, means, stds, device.torch_device, device.dtype),
-        Augment(config.augment, classes, per_channel(black, device.torch_device)),
+        preprocess,
+        augment,
         device,
         config,
     )
@@ -80,6 +79,16 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         engine.loss = make_losses(config.train, reference=reference.loss, custom=custom).loss
         _log_custom_classes(config, custom, engine)
     return engine
+
+
+def prepare_images(
+    config: Config, dataset: Dataset, device: torch.device, dtype: torch.dtype
+) -> tuple[Preprocess, Augment]:
+    """Return what makes inputs of the network of uint8 images on `device`, and augments them."""
+    means, stds = normalization(config.data, dataset)
+    black = [-mean / std for mean, std in zip(means, stds, strict=True)]
+    preprocess = Preprocess(config.data.resize, means, stds, device, dtype)
+    return preprocess, Augment(config.augment, len(dataset.classes), per_channel(black, device))
 
 
 def _log_custom_classes(config: Config, custom: CustomModule, engine: EagerEngine) -> None:
