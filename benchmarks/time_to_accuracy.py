@@ -59,15 +59,13 @@ def train(experiment: str, seed: int, overrides: Sequence[str], folder: Path) ->
     """Train one seed in a new process; `folder` is its run directory.
 
     Raises:
-        CalledProcessError: the process failed; its `stderr` says why.
+        CalledProcessError: the process failed; it has printed why.
     """
     # the last value of a key counts, so that overrides cannot change the benchmark's settings
     settings = [*overrides, f"seed={seed}", "data.validation=0", f"hydra.run.dir={folder}"]
     command = [sys.executable, "-m", "cnnbench", f"experiment={experiment}", *settings]
     began = time.perf_counter()
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return read_run(folder, time.perf_counter() - began)
 
 
@@ -107,13 +105,16 @@ def format_runs(runs: Sequence[Run]) -> str:
     return ", ".join(parts)
 
 
+def count_reached(runs: Sequence[Run], goal: float) -> str:
+    number = sum(run.accuracy >= goal for run in runs)
+    return f"{number} of {len(runs)} seeds ({number / len(runs):.0%})"
+
+
 def format_goal(runs: Sequence[Run], goal: float) -> str:
     """Return whether the mean reaches the goal, and which share of the seeds does."""
-    accuracies = [run.accuracy for run in runs]
-    by_mean = "reached" if statistics.mean(accuracies) >= goal else "not reached"
-    number = sum(accuracy >= goal for accuracy in accuracies)
-    share = f"{number} of {len(runs)} seeds ({number / len(runs):.0%})"
-    return f"goal {goal:g}: {by_mean} by the mean, reached by {share}"
+    is_reached = statistics.mean(run.accuracy for run in runs) >= goal
+    by_mean = "reached" if is_reached else "not reached"
+    return f"goal {goal:g}: {by_mean} by the mean, reached by {count_reached(runs, goal)}"
 
 
 def main() -> None:
@@ -138,7 +139,7 @@ def main() -> None:
             try:
                 runs.append(train(parsed.experiment, seed, parsed.overrides, folder))
             except subprocess.CalledProcessError as error:
-                sys.exit(f"{error.stderr}seed {seed} ended with exit code {error.returncode}")
+                sys.exit(f"seed {seed} ended with exit code {error.returncode}")
             print(f"seed {seed}: {format_runs(runs[-1:])}", flush=True)
     print(f"mean of seeds {parsed.first_seed} to {last_seed}: {format_runs(runs)}")
     if parsed.goal is not None:

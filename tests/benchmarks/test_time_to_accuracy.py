@@ -126,13 +126,11 @@ def test_seeds_begin_with_the_first_seed(
     assert machine.startswith("cuda (CHIP), 4 threads")
 
 
-def test_failed_seed_ends_the_script_with_its_message(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_seed_ends_the_script(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(command: list[str]) -> None:
-        raise subprocess.CalledProcessError(3, command, stderr="cnnbench: no data.\n")
+        raise subprocess.CalledProcessError(3, command)
 
     replace_process(monkeypatch, fail)
     monkeypatch.setattr(sys, "argv", ["time_to_accuracy.py", "smoke", "--seeds", "1"])
-    with pytest.raises(SystemExit, match=r"cnnbench: no data\.\nseed 0 ended with exit code 3"):
+    with pytest.raises(SystemExit, match="seed 0 ended with exit code 3"):
         script.main()
