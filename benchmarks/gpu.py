@@ -133,24 +133,27 @@ def run_tests(plan: Plan, deadline: float) -> Iterator[Row]:
     """Run the tests that need a GPU; if their time is over, count those that have ended."""
     command = [sys.executable, "-u", *PYTEST.split(), "-m", "cuda", *plan.tests]
     left_s = deadline - time.perf_counter() - 1
-    too_late = ""
+    cut_short = ""
     with tempfile.TemporaryFile("w+") as output:
         try:
-            subprocess.run(command, cwd=ROOT, stdout=output, timeout=left_s)
+            done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=output, timeout=left_s)
         except subprocess.TimeoutExpired:
-            too_late = f"; the others not in {left_s:.0f} s"
+            cut_short = f"; the others not in {left_s:.0f} s"
+        else:
+            if done.returncode not in (0, 1):  # 1: tests failed
+                cut_short = f"; pytest ended with exit code {done.returncode}"
         output.seek(0)
         text = output.read()
     outcomes = [outcome for _, outcome in OUTCOME.findall(text)]
     failed = [test for test, outcome in OUTCOME.findall(text) if outcome in ("FAILED", "ERROR")]
-    failed += NOT_IMPORTED.findall(text)
-    if not outcomes and not failed and not too_late:
+    failed += [f"{file} (not imported)" for file in NOT_IMPORTED.findall(text)]
+    if not outcomes and "exit code" in cut_short:
         raise RuntimeError(find_reason(text))
     passed, skipped = outcomes.count("PASSED"), outcomes.count("SKIPPED")
-    measured = f"{passed} passed, {len(failed)} failed, {skipped} skipped{too_late}"
+    measured = f"{passed} passed, {len(failed)} failed, {skipped} skipped{cut_short}"
     if failed:
         measured += f". Failed: {', '.join(failed)}"
-    is_reached = passed > 0 and not failed and not too_late
+    is_reached = passed > 0 and not failed and not cut_short
     yield Row("tests", "pytest -m cuda", measured, "none fails", is_reached)
 
 

@@ -39,20 +39,28 @@ def gpu() -> Iterator[ModuleType]:
 
 
 def replace_process(
-    monkeypatch: pytest.MonkeyPatch, run: Callable[[list[str], dict[str, Any]], None]
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[list[str], dict[str, Any]], None],
+    exit_code: int = 0,
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: run(command, options))
+    def call(command: list[str], **options: Any) -> Any:
+        run(command, options)
+        return subprocess.CompletedProcess(command, exit_code)
+
+    monkeypatch.setattr(subprocess, "run", call)
 
 
 def run_tests(
-    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, output: str, *, is_late: bool = False
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, output: str, exit_code: int | None = 0
 ) -> Any:
+    """Return the row if pytest prints `output`; without an exit code its time is over."""
+
     def run(command: list[str], options: dict[str, Any]) -> None:
         options["stdout"].write(output)
-        if is_late:
+        if exit_code is None:
             raise subprocess.TimeoutExpired(command, options["timeout"])
 
-    replace_process(monkeypatch, run)
+    replace_process(monkeypatch, run, exit_code or 0)
     (row,) = gpu.run_tests(gpu.Plan(), 0.0)
     return row
 
@@ -65,10 +73,12 @@ def test_passed_and_skipped_tests_are_counted(
 
 
 def test_failed_tests_and_files_are_named(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = run_tests(gpu, monkeypatch, OUTPUT + FAILURES)
+    row = run_tests(gpu, monkeypatch, OUTPUT + FAILURES, exit_code=1)
     assert row.measured == (
-        "2 passed, 3 failed, 1 skipped. Failed: tests/training/test_resume.py::test_bits[sgd-cuda],"
-        " tests/training/test_resume.py::test_bits[adam-cuda], tests/reports/test_page.py"
+        "2 passed, 3 failed, 1 skipped. Failed: "
+        "tests/training/test_resume.py::test_bits[sgd-cuda], "
+        "tests/training/test_resume.py::test_bits[adam-cuda], "
+        "tests/reports/test_page.py (not imported)"
     )
     assert row.reached is False
 
@@ -76,14 +86,30 @@ def test_failed_tests_and_files_are_named(gpu: ModuleType, monkeypatch: pytest.M
 def test_tests_that_ended_in_time_are_counted(
     gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = run_tests(gpu, monkeypatch, OUTPUT, is_late=True)
+    row = run_tests(gpu, monkeypatch, OUTPUT, exit_code=None)
     assert row.measured.startswith("2 passed, 0 failed, 1 skipped; the others not in ")
     assert row.reached is False
 
 
-def test_missing_pytest_is_the_reason(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="No module named pytest"):
-        run_tests(gpu, monkeypatch, "python: No module named pytest\n")
+def test_crash_of_pytest_is_named(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = run_tests(gpu, monkeypatch, OUTPUT, exit_code=-11)
+    assert row.measured == "2 passed, 0 failed, 1 skipped; pytest ended with exit code -11"
+    assert row.reached is False
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "python: No module named pytest\n",
+        "ERROR tests/data/test_idx.py - Failed: 'timeout'\nERROR: Unknown config option: timeout\n",
+    ],
+)
+def test_last_line_of_pytest_says_why_no_test_ran(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run_tests(gpu, monkeypatch, output, exit_code=4)
+    assert str(caught.value) == output.splitlines()[-1]
 
 
 def test_speed_of_d2l_is_that_of_its_epoch(
