@@ -29,8 +29,7 @@ def main() -> None:
     sweep = [*LENET, *options.overrides, f"seed=range({options.jobs})"]
     launchers: dict[str, list[str]] = {"one after another": []}
     for number in options.at_once.split(","):
-        joblib = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}"]
-        launchers[f"{number} at once"] = joblib
+        launchers[f"{number} at once"] = run_at_once(int(number))
     times: dict[str, list[float]] = {name: [] for name in launchers}
     for _ in range(options.rounds):
         for name, launcher in launchers.items():
@@ -40,6 +39,11 @@ def main() -> None:
         median = statistics.median(walls)
         spread = f"{min(walls):.1f}-{max(walls):.1f}"
         print(f"{name:>18}  {median:7.1f} s  ({spread})  x {first / median:.2f}")
+
+
+def run_at_once(number: int) -> list[str]:
+    """Return the overrides that run this number of jobs of a sweep at once."""
+    return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}"]
 
 
 def time_sweep(sweep: list[str]) -> float:

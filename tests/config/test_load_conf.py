@@ -20,7 +20,8 @@ EXPERIMENTS = {
 }
 
 
-SWEEPS = [name for name in EXPERIMENTS if "/" in name]  # experiments of the book and of the claims
+# the experiments in folders, of which each is a sweep over seeds, but for the speedruns
+SWEEPS = [name for name in EXPERIMENTS if "/" in name and not name.startswith("speedrun/")]
 
 
 CHOICES = [
