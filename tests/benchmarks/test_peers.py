@@ -1,8 +1,10 @@
 """The comparison with other tools: its task, its table, and the tools that it skips."""
 
+import ast
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,14 @@ def test_tool_that_has_lenet_alone_is_skipped_for_other_networks(
     assert peers.find_skipped(["keras_jax", "cnnbench"], is_lenet=True) == {}
     skipped = peers.find_skipped(["keras_jax", "cnnbench"], is_lenet=False)
     assert skipped == {"keras_jax": "has LeNet at 28 pixels alone"}
+
+
+def test_each_tool_but_the_command_has_a_loop(peers: ModuleType) -> None:
+    loops = runpy.run_path(str(peers.LOOPS / "__main__.py"))["LOOPS"]
+    assert [*loops, "cnnbench"] == list(peers.TOOLS)
+    for module, function in loops.values():
+        tree = ast.parse((peers.LOOPS / f"{module}.py").read_text())
+        assert function in [getattr(node, "name", None) for node in tree.body]
 
 
 def test_task_follows_the_overrides(peers: ModuleType) -> None:
