@@ -19,6 +19,7 @@ from cnnbench.reference.custom.layers import CustomLayer
 from cnnbench.reference.custom.module import CustomModule, load_custom
 from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.runs.torchrun_env import processes
+from cnnbench.training.batch_last import use_batch_last, uses_batch_last
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device, device_config, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine
@@ -56,6 +57,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         from cnnbench.reference.swap import use_reference
 
         use_reference(model, custom)
+    if device.batch_last and not device.compile:
+        use_batch_last(model, half_precision=device.autocast_dtype is not None)
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
     preprocess, augment = prepare_images(config, dataset, device.torch_device, device.dtype)
     engine_class: type[EagerEngine] = GraphEngine if device.cuda_graphs else EagerEngine
@@ -148,6 +151,7 @@ def describe_engine(engine: EagerEngine) -> dict[str, object]:
         "chip": device.describe(),
         "precision": device.precision,
         "channels_last": device.channels_last,
+        "batch_last": uses_batch_last(engine.model),
         "threads": torch.get_num_threads(),
         "engine": engine.name,
         "compile": device.compile,

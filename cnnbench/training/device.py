@@ -42,7 +42,8 @@ class Device:
     """A torch device, with the precision, memory layout and execution of training on it.
 
     `precision` is fp64, fp32, tf32, bf16 or fp16. With `compile` the network is compiled. With
-    `cuda_graphs` training steps are captured in CUDA graphs.
+    `cuda_graphs` training steps are captured in CUDA graphs. With `batch_last` convolutions that
+    are faster with the batch last are computed so.
     """
 
     torch_device: torch.device
@@ -50,6 +51,7 @@ class Device:
     channels_last: bool
     compile: bool = False
     cuda_graphs: bool = False
+    batch_last: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -180,7 +182,7 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
       It is bf16 on a CPU with bf16 multiplication if `intensity` returns at least
       MIN_BF16_INTENSITY multiply-adds per parameter and image. Otherwise it is fp32.
     - ``channels_last=auto`` is true on the CPU, and on a CUDA GPU in bf16 and fp16, whose kernels
-      are written for that layout.
+      are written for that layout. On the CPU it also allows the batch last, where that is faster.
 
     Each of several processes has one GPU, and captures no graphs.
 
@@ -203,11 +205,12 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         )
     precision = _resolve_precision(config.precision, name, cuda_graphs, intensity)
     channels_last = config.channels_last
+    batch_last = name == "cpu" and isinstance(channels_last, str)
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
     index = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
     torch_device = torch.device(f"{name}{index}")
-    return Device(torch_device, precision, channels_last, config.compile, cuda_graphs)
+    return Device(torch_device, precision, channels_last, config.compile, cuda_graphs, batch_last)
 
 
 def _find_device(name: str) -> str:

@@ -16,6 +16,7 @@ from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.trackers.base import Trackers, start_trackers
 from cnnbench.trackers.curves import Curves
+from cnnbench.training.batch_last import uses_batch_last
 from cnnbench.training.build import describe_engine
 from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine
@@ -227,7 +228,8 @@ def log_setup(state: TrainingState) -> None:
 def _describe_device(config: Config, engine: EagerEngine) -> str:
     """Return the device with its settings, such as ``cpu (NAME), fp32, ..., 2 threads``."""
     device = engine.device
-    settings = [device.precision, "channels last" if device.channels_last else "channels first"]
+    layout = "channels last" if device.channels_last else "channels first"
+    settings = [device.precision, "batch last" if uses_batch_last(engine.model) else layout]
     if device.cuda_graphs:
         settings.append("CUDA graph")
     if device.compile:
