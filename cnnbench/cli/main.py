@@ -26,6 +26,7 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
+from cnnbench.cli.quick_exit import QuickExit
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
@@ -54,6 +55,16 @@ def main() -> int:
 
     Under torchrun each rank runs the same command. Only rank 0 writes files and prints.
     """
+    quick_exit = QuickExit()
+    try:
+        quick_exit.code = _main()
+    except SystemExit as ending:
+        quick_exit.code = ending.code if isinstance(ending.code, int) else None
+        raise
+    return quick_exit.code
+
+
+def _main() -> int:
     freeze_imports()
     open_missing_streams()
     silence_libraries()
