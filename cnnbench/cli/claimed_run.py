@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
+from cnnbench.cli.preload import wait_for_preload
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     LOCK,
@@ -26,6 +27,7 @@ from cnnbench.runs.reading import (
     runs_of_this_launch,
 )
 from cnnbench.runs.torchrun_env import processes
+from cnnbench.trackers.curves import start_drawing_process
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
@@ -72,6 +74,9 @@ def claim_run(
         CheckpointError: the checkpoint of the run in the directory is damaged or refused.
     """
     settings = config.load_composed(composed)
+    wait_for_preload()
+    if announce and command == "train":
+        start_drawing_process()
     path = directory or Path(composed.hydra.run.dir)
     require_empty(path, STATUS)
     is_named = directory is not None or _is_named(composed)

@@ -1,13 +1,12 @@
 """The command line: run the command that argv names, print errors and return an exit code."""
 
-import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -46,9 +45,6 @@ PRINTING_FLAGS = {
     *("--shell-completion", "-sc", "--dry-run"),
 }
 
-# Imported modules stay to the end. Without this, Python collects them at exit, in 0.02 s.
-freeze_imports = cache(gc.freeze)
-
 
 def main() -> int:
     """Run the command that sys.argv names; return the exit code.
@@ -65,7 +61,6 @@ def main() -> int:
 
 
 def _main() -> int:
-    freeze_imports()
     open_missing_streams()
     silence_libraries()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
