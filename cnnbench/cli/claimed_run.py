@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
-from cnnbench.cli.preload import wait_for_preload
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     LOCK,
@@ -27,7 +26,6 @@ from cnnbench.runs.reading import (
     runs_of_this_launch,
 )
 from cnnbench.runs.torchrun_env import processes
-from cnnbench.trackers.curves import start_drawing_process
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
@@ -74,14 +72,16 @@ def claim_run(
         CheckpointError: the checkpoint of the run in the directory is damaged or refused.
     """
     settings = config.load_composed(composed)
-    wait_for_preload()
-    if announce and command == "train":
-        start_drawing_process()
     path = directory or Path(composed.hydra.run.dir)
     require_empty(path, STATUS)
     is_named = directory is not None or _is_named(composed)
     if is_named and command == "train" and (path / STATUS).exists():
         return _claim_to_resume(settings, path)
+    if announce and command == "train":
+        # imported here, so that errors before need not wait for it
+        from cnnbench.trackers.curves import start_drawing_process
+
+        start_drawing_process()
     from cnnbench.training import preflight  # imports numpy: configuration errors come first
 
     checked = preflight.check(settings, announce=announce)

@@ -33,7 +33,6 @@ from cnnbench.cli.claimed_run import (
     refuse_single_run,
 )
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
-from cnnbench.cli.preload import start_preload
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     place_third_party_caches,
@@ -193,8 +192,6 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     sys.argv[1:] = config.quote_texts(words)
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
-    if config_name == "train" and not processes().several and all(map(is_override, words)):
-        start_preload()  # a single run, which needs PyTorch
     gc.disable()  # composing and importing leave no garbage; searching costs 1/8 of their time
     try:
         hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(
