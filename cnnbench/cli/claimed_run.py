@@ -77,6 +77,11 @@ def claim_run(
     is_named = directory is not None or _is_named(composed)
     if is_named and command == "train" and (path / STATUS).exists():
         return _claim_to_resume(settings, path)
+    if announce and command == "train" and not processes().several:  # whose ranks share the CPUs
+        # imported here, so that errors before need not wait for it
+        from cnnbench.trackers.curves import start_drawing_process
+
+        start_drawing_process()
     from cnnbench.training import preflight  # imports numpy: configuration errors come first
 
     checked = preflight.check(settings, announce=announce)

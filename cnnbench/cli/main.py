@@ -1,13 +1,12 @@
 """The command line: run the command that argv names, print errors and return an exit code."""
 
-import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
+from cnnbench.cli.quick_exit import QuickExit
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
@@ -45,16 +45,22 @@ PRINTING_FLAGS = {
     *("--shell-completion", "-sc", "--dry-run"),
 }
 
-# Imported modules stay to the end. Without this, Python collects them at exit, in 0.02 s.
-freeze_imports = cache(gc.freeze)
-
 
 def main() -> int:
     """Run the command that sys.argv names; return the exit code.
 
     Under torchrun each rank runs the same command. Only rank 0 writes files and prints.
     """
-    freeze_imports()
+    quick_exit = QuickExit()
+    try:
+        quick_exit.code = _main()
+    except SystemExit as ending:
+        quick_exit.code = ending.code if isinstance(ending.code, int) else None
+        raise
+    return quick_exit.code
+
+
+def _main() -> int:
     open_missing_streams()
     silence_libraries()
     if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -11,19 +11,15 @@ import os
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cnnbench.data.catalog import CATALOG, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.errors import ConfigError
 
-if TYPE_CHECKING:
-    from _typeshed import SupportsRead
-
 __all__ = ["Found", "cache_folder", "find_files", "list_folders", "published_name", "read_verified"]
 
 GZIP = b"\x1f\x8b"  # first bytes of gzipped files
-CHUNK = 1 << 16  # bytes read at a time
 
 
 class Found(NamedTuple):
@@ -111,12 +107,10 @@ def read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
     """
     limit = dataset.max_bytes(file)
     with path.open("rb") as stream:
-        contents = [_read_at_most(stream, limit)]
+        contents = [stream.read(limit + 1)]
+    _check_size(len(contents[0]), limit)
     if contents[0].startswith(GZIP) and file not in dataset.archives:
-        try:
-            contents.append(_read_at_most(gzip.GzipFile(fileobj=BytesIO(contents[0])), limit))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"damaged or truncated ({error})") from error
+        contents.append(_unpack(contents[0], limit))
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
     if dataset.sha256[file] in digests:
         return contents[-1]
@@ -136,15 +130,28 @@ def _find_owner(digests: list[str]) -> str | None:
     return None
 
 
-def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
-    """Return the content of a stream of at most `limit` bytes.
+def _unpack(content: bytes, limit: int) -> bytes:
+    """Return the content of a gzipped file.
+
+    It is unpacked by one call, beside which Python imports PyTorch. The reader of the module gzip,
+    for the rare file of several members, takes Python's lock for every 8 KiB.
 
     Raises:
-        ValueError: the stream is longer.
+        ValueError: the file is damaged, truncated, or holds more than `limit` bytes.
     """
-    content, size = BytesIO(), 0
-    while size <= limit and (chunk := stream.read(CHUNK)):
-        size += content.write(chunk)
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # with the header and checksum of gzip
+    try:
+        unpacked = stream.decompress(content, limit + 1)
+        if stream.unused_data:
+            unpacked = gzip.GzipFile(fileobj=BytesIO(content)).read(limit + 1)
+        _check_size(len(unpacked), limit)
+        if not stream.eof:
+            raise EOFError("the end is missing")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"damaged or truncated ({error})") from error
+    return unpacked
+
+
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise ValueError(f"larger than {limit:,} bytes, the maximum")
-    return content.getvalue()

@@ -1,9 +1,11 @@
 """curves.png: loss, accuracy and learning rate over the epochs."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -11,12 +13,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from cnnbench.analysis.epochs import Lines, Rows, choose_scale, find_best_row, metric_lines
 from cnnbench.analysis.fonts import use_fallback_fonts
 from cnnbench.runs.atomic_files import write_atomically
+from cnnbench.runs.machine import usable_cpus
+from cnnbench.trackers.drawing_process import DrawingProcess
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Curves", "draw_curves", "write_curves"]
+__all__ = [
+    "Curves",
+    "draw_curves",
+    "empty_figure",
+    "start_drawing_process",
+    "write_curves",
+]
 
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "#0072b2", "marker": "o", "linestyle": "-"},
@@ -35,6 +45,8 @@ RING: dict[str, Any] = {
 HEADINGS = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
 MAX_MARKERS = 20  # markers of one curve
 MAX_SHARE = 0.1  # share of a run's time that drawing may take
+
+_drawing: DrawingProcess | None = None
 
 
 class Curves:
@@ -70,11 +82,35 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        self.keep(lambda file: write_curves(rows, title, file, steps, self.select_by), sync)
+        self.keep(lambda file: _write(file, rows, title, steps, self.select_by), sync)
 
     def keep(self, write: Callable[[BinaryIO], None], sync: bool) -> None:
         """Keep the picture that `write` writes into a file."""
         write_atomically(self.path, write, sync=sync)
+
+
+def start_drawing_process() -> None:
+    """Draw the pictures of this process in another one, if a processor is free for it.
+
+    Call it before PyTorch is imported: later there is less time to gain.
+    """
+    global _drawing
+    if "torch" in sys.modules or usable_cpus() < 2:
+        return
+    with suppress(OSError):
+        _drawing = DrawingProcess()
+
+
+def _write(file: BinaryIO, *picture: Any) -> None:
+    """Write a picture into a file; `picture` has the other arguments of `write_curves`."""
+    global _drawing
+    drawn = None if _drawing is None else _drawing.draw(*picture)
+    if drawn is not None:
+        file.write(drawn)
+        return
+    _drawing = None
+    rows, title, *others = picture
+    write_curves(rows, title, file, *others)
 
 
 def write_curves(
@@ -97,7 +133,7 @@ def draw_curves(rows: Rows, title: str, steps: Rows = (), select_by: str = "accu
     There may be no row of metrics.csv yet. `select_by` is the figure that chooses the best epoch,
     accuracy or loss. The next call draws on the same figure.
     """
-    figure = _empty_figure()
+    figure = empty_figure()
     for legend in list(figure.legends):
         legend.remove()
     for axes in figure.axes:
@@ -196,7 +232,7 @@ def _set_scale(axes: "Axes", quantity: str, is_log: bool) -> None:
 
 
 @cache
-def _empty_figure() -> "Figure":
+def empty_figure() -> "Figure":
     """Return a figure with axes side by side.
 
     It is made once, since ticks and their labels take half of the time of a picture.

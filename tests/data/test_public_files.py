@@ -114,6 +114,14 @@ def test_damaged_file_is_reported_and_not_used(
     assert found.tried[0].startswith(f"{path}: damaged or truncated")
 
 
+def test_file_of_several_gzip_members_is_read(fashion: Site) -> None:
+    fashion.put(fashion.cache)
+    path = fashion.cache / PACKED[0]
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:100]) + gzip.compress(content[100:]) + bytes(8))
+    assert fashion.loads()
+
+
 def test_verified_file_is_used_instead_of_damaged_ones(fashion: Site, tmp_path: Path) -> None:
     write_files(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
     fashion.put(tmp_path / "good")
