@@ -24,7 +24,8 @@ L = TypeVar("L", bound=nn.Module)
 MAX_FIRST_CHANNELS = 8  # outputs of the first convolution
 MAX_CHANNELS = 16  # outputs of those that follow
 MAX_PIXELS = 64 * 64  # larger images leave the caches
-MIN_EXAMPLES = 16  # per thread; with fewer the loops over the batch are short
+MIN_EXAMPLES = 64
+MIN_EXAMPLES_OF_THREAD = 32  # with fewer the loops over them are short
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh)  # they never fall, so they commute with a maximum
 
 
@@ -110,7 +111,7 @@ def _run(units: Sequence[Unit], images: torch.Tensor) -> torch.Tensor:
     if torch.is_autocast_enabled("cpu"):
         images = images.to(torch.get_autocast_dtype("cpu"))
     threads = torch.get_num_threads()
-    if len(images) % threads or len(images) < threads * MIN_EXAMPLES:
+    if len(images) % threads or len(images) < threads * MIN_EXAMPLES_OF_THREAD:
         threads = 1
     channels_last = images.permute(0, 2, 3, 1)
     rows = channels_last.reshape(threads, len(images) // threads, -1).mT.contiguous()

@@ -21,7 +21,13 @@ from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.batch_last import use_batch_last, uses_batch_last
 from cnnbench.training.cuda_graph import GraphEngine
-from cnnbench.training.device import Device, device_config, resolve_device, setup_device
+from cnnbench.training.device import (
+    Device,
+    device_config,
+    images_per_step,
+    resolve_device,
+    setup_device,
+)
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.init import initialize
 from cnnbench.training.losses import make_losses
@@ -41,7 +47,10 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
     if device is None:
         device = resolve_device(
             device_config(config),
-            lambda: sum_layers(measure_layers(*on_meta(config, dataset, 1))).intensity,
+            lambda: (
+                sum_layers(measure_layers(*on_meta(config, dataset, 1))).intensity
+                * images_per_step(config.train)
+            ),
         )
     setup_device(device, config.device, config.seed)
     name, channels, classes = config.model.name, dataset.in_channels, len(dataset.classes)

@@ -16,7 +16,7 @@ import torch
 from msgspec.structs import replace
 
 from cnnbench.analysis.format import format_count
-from cnnbench.config import Config, DeviceConfig, join_words
+from cnnbench.config import Config, DeviceConfig, TrainConfig, join_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.torchrun_env import processes
@@ -26,6 +26,7 @@ __all__ = [
     "cleaned_up",
     "describe_threads",
     "device_config",
+    "images_per_step",
     "resolve_device",
     "setup_device",
 ]
@@ -33,7 +34,7 @@ __all__ = [
 _DEFAULT_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
 _earlier_peak_gib = 0.0  # peak of earlier runs in this process, if the system cannot reset it
-MIN_BF16_INTENSITY = 5.0  # multiply-adds per parameter and image, see benchmarks/NOTES.md
+MIN_BF16_INTENSITY = 200.0  # multiply-adds per parameter and step, see benchmarks/NOTES.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -161,6 +162,11 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def images_per_step(config: TrainConfig) -> float:
+    """Return the images of a full batch or, with train.accumulate, of a micro-batch."""
+    return config.batch_size / config.accumulate
+
+
 def device_config(config: Config) -> DeviceConfig:
     """Return config.device; with reference layers, replace `auto` by values they are fast with."""
     device = config.device
@@ -180,7 +186,7 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
     - ``precision=auto`` is bf16 or tf32 on a CUDA GPU of the Ampere generation or later: bf16 if
       steps are captured, otherwise tf32, as casts launch as many kernels as bf16 saves arithmetic.
       It is bf16 on a CPU with bf16 multiplication if `intensity` returns at least
-      MIN_BF16_INTENSITY multiply-adds per parameter and image. Otherwise it is fp32.
+      MIN_BF16_INTENSITY multiply-adds per parameter and step. Otherwise it is fp32.
     - ``channels_last=auto`` is true on the CPU, and on a CUDA GPU in bf16 and fp16, whose kernels
       are written for that layout. On the CPU it also allows the batch last, where that is faster.
 

@@ -77,7 +77,7 @@ def check(config: Config, *, announce: bool = False, starts: bool = True) -> Pre
 
     from cnnbench.analysis.layers import measure_layers, sum_layers
     from cnnbench.analysis.meta_shapes import check_forward
-    from cnnbench.training.device import device_config, resolve_device
+    from cnnbench.training.device import device_config, images_per_step, resolve_device
 
     name, size = config.model.name, config.data.resize
     channels, classes = dataset.in_channels, len(dataset.classes)
@@ -86,7 +86,9 @@ def check(config: Config, *, announce: bool = False, starts: bool = True) -> Pre
         raise ConfigError(f"{name} has no parameters: there is nothing to train.")
     image = torch.empty(1, channels, size, size, device="meta")
     cost = sum_layers(measure_layers(network, image))
-    device = resolve_device(device_config(config), lambda: cost.intensity)
+    device = resolve_device(
+        device_config(config), lambda: cost.intensity * images_per_step(config.train)
+    )
     _check_last_batch(config, network, image, num_train)
     if config.data.name == FOLDER:  # the data sets of the catalog are small
         _check_images_fit(dataset, device)

@@ -22,7 +22,7 @@ NETWORKS = {
     "bn_lenet": {},
     "lenet with tanh and max pooling": {"activation": "tanh", "pooling": "max"},
 }
-IMAGES = torch.rand(48, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(64, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def make_features(description: str) -> nn.Sequential:
@@ -44,7 +44,7 @@ def make_batch_last(features: nn.Sequential) -> BatchLastSequential:
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request: pytest.FixtureRequest) -> int:
-    """Set the number of threads. 48 examples are not divided among five."""
+    """Set the number of threads. 64 examples are divided among two, not among five."""
     torch.set_num_threads(request.param)
     return int(request.param)
 
@@ -109,12 +109,12 @@ def test_few_examples_large_images_and_hooks_are_left_to_pytorch(
 ) -> None:
     ours = make_batch_last(make_features("lenet"))
     assert is_batch_last(ours, IMAGES)
-    assert not is_batch_last(ours, IMAGES[:15])
-    assert not is_batch_last(ours, torch.zeros(16, 1, 65, 65, dtype=torch.float64))
+    assert not is_batch_last(ours, IMAGES[:63])
+    assert not is_batch_last(ours, torch.zeros(64, 1, 65, 65, dtype=torch.float64))
     seen = []
     handle = ours[0].register_forward_hook(lambda *args: seen.append(args[-1].shape))
     assert not is_batch_last(ours, IMAGES)
-    assert seen == [(48, 6, 28, 28)]
+    assert seen == [(64, 6, 28, 28)]
     handle.remove()
     assert is_batch_last(ours, IMAGES)
     assert not is_batch_last(ours.eval(), IMAGES)  # in evaluation only 16 bits gain by it

@@ -88,11 +88,11 @@ def test_auto_precision_depends_on_gpu_generation_and_cuda_graphs(
 @pytest.mark.parametrize(
     ("flags", "intensity", "expected"),
     [
-        ("fpu amx_bf16", 20.0, "bf16"),
-        ("fpu avx512_bf16", 20.0, "bf16"),
-        ("fpu amx_bf16", 3.0, "fp32"),
-        ("fpu avx512f avx2", 20.0, "fp32"),
-        ("", 20.0, "fp32"),
+        ("fpu amx_bf16", 200.0, "bf16"),
+        ("fpu avx512_bf16", 200.0, "bf16"),
+        ("fpu amx_bf16", 199.0, "fp32"),
+        ("fpu avx512f avx2", 2000.0, "fp32"),
+        ("", 2000.0, "fp32"),
     ],
 )
 def test_auto_precision_of_a_cpu_depends_on_bf16_support_and_intensity(
