@@ -179,7 +179,7 @@ def _is_pool(layer: nn.Module) -> TypeGuard[nn.MaxPool2d | nn.AvgPool2d]:
     return is_plain and sizes == (2, 2, 0) and not layer.ceil_mode
 
 
-def use_batch_last(network: nn.Module, half_precision: bool) -> None:
+def use_batch_last(network: nn.Module, in_bf16: bool) -> None:
     """Compute the sequences of `network` that begin with units batch last, with their parameters.
 
     In fp32 only batch normalization gains by it, so sequences without are left.
@@ -187,7 +187,7 @@ def use_batch_last(network: nn.Module, half_precision: bool) -> None:
     for module in network.modules():
         if type(module) is nn.Sequential:
             units, _ = split_units(list(module))
-            if units and (half_precision or all(unit.norm is not None for unit in units)):
+            if units and (in_bf16 or all(unit.norm is not None for unit in units)):
                 module.__class__ = BatchLastSequential  # a subclass without more state
 
 

@@ -67,7 +67,7 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
 
         use_reference(model, custom)
     if device.batch_last and not device.compile:
-        use_batch_last(model, half_precision=device.autocast_dtype is not None)
+        use_batch_last(model, in_bf16=device.precision == "bf16")
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
     preprocess, augment = prepare_images(config, dataset, device.torch_device, device.dtype)
     engine_class: type[EagerEngine] = GraphEngine if device.cuda_graphs else EagerEngine

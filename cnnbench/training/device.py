@@ -211,7 +211,8 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         )
     precision = _resolve_precision(config.precision, name, cuda_graphs, intensity)
     channels_last = config.channels_last
-    batch_last = name == "cpu" and isinstance(channels_last, str)
+    is_auto = isinstance(channels_last, str)
+    batch_last = is_auto and name == "cpu" and precision in ("fp32", "bf16")
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
     index = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
