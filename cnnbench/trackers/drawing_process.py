@@ -3,11 +3,13 @@
 In one process the two imports follow each other, as Python runs one thread at a time.
 """
 
+import atexit
 import os
 import pickle
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from io import BytesIO
 from typing import IO, Any
 
@@ -40,6 +42,7 @@ class DrawingProcess:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        atexit.register(self._end)
 
     def draw(self, *arguments: Any) -> bytes | None:
         """Return the PNG of the `arguments` of `write_curves`, the file aside.
@@ -63,9 +66,16 @@ class DrawingProcess:
         self._process.kill()
         self._process.communicate()
 
+    def _end(self) -> None:
+        """Let the process remove its temporary files, and wait until it has ended."""
+        if self._process.poll() is None:
+            with suppress(OSError, subprocess.TimeoutExpired):
+                self._process.communicate(timeout=1)
+
 
 def serve() -> None:
     """Draw what stdin asks for, until it ends."""
+    atexit.register(os._exit, 0)  # called after matplotlib's handlers: no teardown of Python
     from cnnbench.trackers.curves import empty_figure, write_curves
 
     empty_figure()
@@ -73,7 +83,7 @@ def serve() -> None:
         try:
             rows, title, steps, select_by = pickle.load(sys.stdin.buffer)
         except EOFError:
-            os._exit(0)
+            return
         file = BytesIO()
         write_curves(rows, title, file, steps, select_by)
         _send(file.getvalue(), sys.stdout.buffer)
