@@ -33,6 +33,7 @@ from cnnbench.models.residual_net import ResidualNet
 from cnnbench.models.resnet import CifarResNet, ResNet
 from cnnbench.models.resnet9 import ResNet9
 from cnnbench.models.simple_cnn import SimpleCNN, ThreeConv
+from cnnbench.models.strided_cnn import StridedCNN
 from cnnbench.models.vgg import VGG
 from cnnbench.models.wide_resnet import WideResNet
 
@@ -109,6 +110,7 @@ REGISTRY = {
         partial(WideResNet, depth=40, width=4), 1, f"{WIDE_SOURCE}, table 5"
     ),
     "resnet9": ModelSpec(ResNet9, 8, "Page 2018, part 4"),
+    "strided_cnn": ModelSpec(StridedCNN, 1, "Springenberg et al. 2015"),
     "densenet40": ModelSpec(partial(CifarDenseNet, depth=40), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet100": ModelSpec(partial(CifarDenseNet, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet_bc100": ModelSpec(partial(DenseNetBC, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
