@@ -8,6 +8,7 @@ torch.optim.Muon is not used for two reasons. It refuses convolutions. It also r
 rate on the host, so a CUDA graph would replay the first learning rate in every step.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +52,8 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
+        # The wrapper of PyTorch's method imports its compiler, which takes a second.
+        inspect.unwrap(Optimizer.add_param_group)(self, param_group)
         for weight in self.param_groups[-1]["params"]:
             if weight.ndim < 2:
                 raise ValueError(

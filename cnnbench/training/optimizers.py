@@ -91,7 +91,9 @@ def make_optimizer(
             settings |= {"alpha": config.alpha, "eps": config.eps, "momentum": config.momentum}
             return _without_compiler_wrappers(RMSprop)(parameters, **settings)
         case MuonConfig():
-            return Muon(parameters, momentum=config.momentum, **settings)
+            return _without_compiler_wrappers(Muon)(
+                parameters, momentum=config.momentum, **settings
+            )
 
 
 def _make_reference_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:

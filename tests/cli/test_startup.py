@@ -55,12 +55,15 @@ def test_help_completion_and_errors_import_neither_torch_nor_numpy(
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
 
-def test_training_does_not_import_compiler_torchvision_or_trackers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_training_does_not_import_compiler_torchvision_or_trackers(
+    optimizer: str, tmp_path: Path
+) -> None:
     trackers = "tensorboard mlflow wandb cnnbench.trackers.tensorboard"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     if usable_cpus() >= 2:  # otherwise this process draws curves.png
         watched += " matplotlib"
-    assert imported(watched, TINY, tmp_path) == "['torch']"
+    assert imported(watched, (*TINY, f"optimizer={optimizer}"), tmp_path) == "['torch']"
 
 
 def test_predict_imports_only_torch_and_pillow(runs: Runs, tmp_path: Path) -> None:
