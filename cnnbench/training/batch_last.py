@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnbench.training.batch_last_ops import AvgPool, BatchNorm, Convolution, MaxPool, Windows
 
-__all__ = ["BatchLastSequential", "use_batch_last", "uses_batch_last"]
+__all__ = ["MIN_EXAMPLES", "BatchLastSequential", "use_batch_last", "uses_batch_last"]
 
 L = TypeVar("L", bound=nn.Module)
 
@@ -24,7 +24,7 @@ L = TypeVar("L", bound=nn.Module)
 MAX_FIRST_CHANNELS = 8  # outputs of the first convolution
 MAX_CHANNELS = 16  # outputs of those that follow
 MAX_PIXELS = 64 * 64  # larger images leave the caches
-MIN_EXAMPLES = 64
+MIN_EXAMPLES = 128  # of a batch
 MIN_EXAMPLES_OF_THREAD = 32  # with fewer the loops over them are short
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh)  # they never fall, so they commute with a maximum
 

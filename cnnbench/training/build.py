@@ -19,7 +19,7 @@ from cnnbench.reference.custom.layers import CustomLayer
 from cnnbench.reference.custom.module import CustomModule, load_custom
 from cnnbench.reference.custom.optimizers import CustomOptimizer
 from cnnbench.runs.torchrun_env import processes
-from cnnbench.training.batch_last import use_batch_last, uses_batch_last
+from cnnbench.training.batch_last import MIN_EXAMPLES, use_batch_last, uses_batch_last
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import (
     Device,
@@ -66,7 +66,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         from cnnbench.reference.swap import use_reference
 
         use_reference(model, custom)
-    if device.batch_last and not device.compile:
+    is_large = images_per_step(config.train) >= MIN_EXAMPLES
+    if device.batch_last and is_large and not device.compile:
         use_batch_last(model, in_bf16=device.precision == "bf16")
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
     preprocess, augment = prepare_images(config, dataset, device.torch_device, device.dtype)

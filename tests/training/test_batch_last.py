@@ -22,7 +22,7 @@ NETWORKS = {
     "bn_lenet": {},
     "lenet with tanh and max pooling": {"activation": "tanh", "pooling": "max"},
 }
-IMAGES = torch.rand(64, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(128, 1, 28, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def make_features(description: str) -> nn.Sequential:
@@ -44,7 +44,7 @@ def make_batch_last(features: nn.Sequential) -> BatchLastSequential:
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request: pytest.FixtureRequest) -> int:
-    """Set the number of threads. 64 examples are divided among two, not among five."""
+    """Set the number of threads. 128 examples are divided among two, not among five."""
     torch.set_num_threads(request.param)
     return int(request.param)
 
@@ -109,12 +109,12 @@ def test_few_examples_large_images_and_hooks_are_left_to_pytorch(
 ) -> None:
     ours = make_batch_last(make_features("lenet"))
     assert is_batch_last(ours, IMAGES)
-    assert not is_batch_last(ours, IMAGES[:63])
-    assert not is_batch_last(ours, torch.zeros(64, 1, 65, 65, dtype=torch.float64))
+    assert not is_batch_last(ours, IMAGES[:127])
+    assert not is_batch_last(ours, torch.zeros(128, 1, 65, 65, dtype=torch.float64))
     seen = []
     handle = ours[0].register_forward_hook(lambda *args: seen.append(args[-1].shape))
     assert not is_batch_last(ours, IMAGES)
-    assert seen == [(64, 6, 28, 28)]
+    assert seen == [(128, 6, 28, 28)]
     handle.remove()
     assert is_batch_last(ours, IMAGES)
     assert not is_batch_last(ours.eval(), IMAGES)  # in evaluation only 16 bits gain by it
@@ -155,19 +155,26 @@ def test_other_layers_are_left_to_pytorch(layers: list[nn.Module]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "precision", "channels_last", "expected"),
+    ("model", "precision", "channels_last", "batch_size", "expected"),
     [
-        ("lenet", "bf16", "auto", True),
-        ("lenet", "fp32", "auto", False),
-        ("bn_lenet", "fp32", "auto", True),
-        ("bn_lenet", "bf16", True, False),
-        ("bn_lenet", "bf16", False, False),
-        ("simple_cnn", "bf16", "auto", False),
+        ("lenet", "bf16", "auto", 128, True),
+        ("lenet", "bf16", "auto", 127, False),
+        ("lenet", "fp32", "auto", 256, False),
+        ("bn_lenet", "fp32", "auto", 256, True),
+        ("bn_lenet", "bf16", True, 256, False),
+        ("bn_lenet", "bf16", False, 256, False),
+        ("simple_cnn", "bf16", "auto", 256, False),
     ],
 )
 def test_engine_uses_it_where_it_is_faster(
-    config: Config, model: str, precision: str, channels_last: object, expected: bool
+    config: Config,
+    model: str,
+    precision: str,
+    channels_last: object,
+    batch_size: int,
+    expected: bool,
 ) -> None:
+    change(config, train__batch_size=batch_size)
     change(config, model__name=model, model__arguments={}, data__resize=28)
     change(config, device__precision=precision, device__channels_last=channels_last)
     engine = build_engine(config, get("sample"))
