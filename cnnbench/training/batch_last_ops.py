@@ -167,7 +167,7 @@ class AvgPool(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        return (grad * 0.25).unsqueeze(1).expand(ctx.shape)
+        return (grad.contiguous() * 0.25).unsqueeze(1).expand(ctx.shape)
 
 
 class MaxPool(Function):
@@ -187,6 +187,7 @@ class MaxPool(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        grad = grad.contiguous()
         maps, of_two, of_three = ctx.saved_tensors
         first, second, third, fourth = maps.unbind(1)
         grads = torch.empty_like(maps)
