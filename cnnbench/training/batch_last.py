@@ -14,19 +14,27 @@ from typing import TypeGuard, TypeVar
 import torch
 from torch import nn
 
-from cnnbench.training.batch_last_ops import AvgPool, BatchNorm, Convolution, MaxPool, Windows
+from cnnbench.training.batch_last_ops import (
+    IN_PLACE,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Convolution,
+    MaxPool,
+    Windows,
+)
 
 __all__ = ["MIN_EXAMPLES", "BatchLastSequential", "use_batch_last", "uses_batch_last"]
 
 L = TypeVar("L", bound=nn.Module)
 
-# Measured: more channels fill the vectors of the usual convolution.
-MAX_FIRST_CHANNELS = 8  # outputs of the first convolution
-MAX_CHANNELS = 16  # outputs of those that follow
+# Outputs of the first convolution, and of those that follow. Measured: more channels fill the
+# vectors of the usual convolution.
+MAX_CHANNELS_FP32 = 8, 16
+MAX_CHANNELS_BF16 = 10, 20
 MAX_PIXELS = 64 * 64  # larger images leave the caches
 MIN_EXAMPLES = 128  # of a batch
 MIN_EXAMPLES_OF_THREAD = 32  # with fewer the loops over them are short
-ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh)  # they never fall, so they commute with a maximum
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Unit:
             outputs, mean, variance = BatchNorm.apply(outputs, norm.weight, norm.bias, norm.eps)
             _update_statistics(norm, mean, variance, outputs[:, :, 0].numel())
         if self.before is not None:
-            outputs = self.before(outputs)
+            outputs = Activation.apply(outputs, type(self.before))
         pool = MaxPool if isinstance(self.pool, nn.MaxPool2d) else AvgPool
         outputs = pool.apply(outputs)
         return outputs if self.after is None else self.after(outputs)
@@ -93,11 +101,13 @@ class BatchLastSequential(nn.Sequential):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the outputs of all layers for images (N, C, H, W)."""
         examples, _, height, width = images.shape
+        in_bf16 = torch.is_autocast_enabled("cpu")
         is_small = examples < MIN_EXAMPLES or height * width > MAX_PIXELS
-        is_slower = not self.training and not torch.is_autocast_enabled("cpu")
+        is_slower = not self.training and not in_bf16
         # Hooks of a layer get its outputs as PyTorch lays them out.
         has_hooks = any(layer._forward_hooks or layer._forward_pre_hooks for layer in self)
-        units, layers = split_units(list(self))  # none if, say, SyncBatchNorm has replaced a layer
+        # There are no units if, say, SyncBatchNorm has replaced a layer.
+        units, layers = split_units(list(self), in_bf16)
         if is_small or is_slower or has_hooks:
             units, layers = [], list(self)
         outputs = _run(units, images) if units else images
@@ -121,8 +131,9 @@ def _run(units: Sequence[Unit], images: torch.Tensor) -> torch.Tensor:
     return maps.flatten(1, 3).mT.contiguous().view(-1, *maps.shape[1:4])
 
 
-def split_units(layers: Sequence[nn.Module]) -> tuple[list[Unit], list[nn.Module]]:
+def split_units(layers: Sequence[nn.Module], in_bf16: bool) -> tuple[list[Unit], list[nn.Module]]:
     """Return the units that `layers` begin with, and the layers after them."""
+    max_channels = MAX_CHANNELS_BF16 if in_bf16 else MAX_CHANNELS_FP32
     units: list[Unit] = []
     rest = list(layers)
     while True:
@@ -133,11 +144,12 @@ def split_units(layers: Sequence[nn.Module]) -> tuple[list[Unit], list[nn.Module
         pool = _take(ahead, _is_pool)
         if conv is None or pool is None:
             return units, rest
-        if conv.out_channels > (MAX_CHANNELS if units else MAX_FIRST_CHANNELS):
+        if conv.out_channels > max_channels[bool(units)]:
             return units, rest
         after = _take(ahead, _is_activation) if before is None else None
         if isinstance(pool, nn.MaxPool2d):
-            before, after = None, before or after  # equal values, of a quarter as many numbers
+            # Activations never fall: the same maximum, of a quarter as many numbers.
+            before, after = None, before or after
         units.append(Unit(conv, norm, before, pool, after))
         rest = ahead
 
@@ -165,7 +177,7 @@ def _is_norm(layer: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
 
 
 def _is_activation(layer: nn.Module) -> TypeGuard[nn.Module]:
-    return type(layer) in ACTIVATIONS and not getattr(layer, "inplace", False)
+    return type(layer) in IN_PLACE and not getattr(layer, "inplace", False)
 
 
 def _is_pool(layer: nn.Module) -> TypeGuard[nn.MaxPool2d | nn.AvgPool2d]:
@@ -180,15 +192,10 @@ def _is_pool(layer: nn.Module) -> TypeGuard[nn.MaxPool2d | nn.AvgPool2d]:
 
 
 def use_batch_last(network: nn.Module, in_bf16: bool) -> None:
-    """Compute the sequences of `network` that begin with units batch last, with their parameters.
-
-    In fp32 only batch normalization gains by it, so sequences without are left.
-    """
+    """Compute the sequences of `network` that begin with units batch last."""
     for module in network.modules():
-        if type(module) is nn.Sequential:
-            units, _ = split_units(list(module))
-            if units and (in_bf16 or all(unit.norm is not None for unit in units)):
-                module.__class__ = BatchLastSequential  # a subclass without more state
+        if type(module) is nn.Sequential and split_units(list(module), in_bf16)[0]:
+            module.__class__ = BatchLastSequential  # a subclass without more state
 
 
 def uses_batch_last(network: nn.Module) -> bool:

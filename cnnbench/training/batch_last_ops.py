@@ -2,18 +2,24 @@
 
 Each of T threads has N examples. PyTorch divides the work along the first dimension, so that a
 thread finds its examples in its own cache. `batch_last.py` says what this is for.
+
+The maps of a batch are larger than the caches. So results overwrite tensors that are no longer
+needed: backward passes those that forward passes have saved. A graph is thus good for one backward
+pass, and maps given to `BatchNorm` and `Activation` are used up.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import torch
+from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-__all__ = ["AvgPool", "BatchNorm", "Convolution", "MaxPool", "Windows"]
+__all__ = ["IN_PLACE", "Activation", "AvgPool", "BatchNorm", "Convolution", "MaxPool", "Windows"]
 
 Gradients = tuple[torch.Tensor | None, ...]
 
@@ -91,8 +97,11 @@ class Convolution(Function):
         matrix[:, -1] = bias.repeat(4)
         ctx.save_for_backward(columns, matrix)
         ctx.windows, ctx.padded_shape, ctx.dtype = windows, padded.shape, weight.dtype
-        outputs = matrix.expand(threads, -1, -1).bmm(columns)
-        return outputs.view(threads, 4, len(weight), *places)
+        outputs = maps.new_empty(threads, 4, len(weight), *places)
+        torch.bmm(
+            matrix.expand(threads, -1, -1), columns, out=outputs.view(threads, len(matrix), -1)
+        )
+        return outputs
 
     @staticmethod
     @once_differentiable
@@ -105,8 +114,9 @@ class Convolution(Function):
         grad_bias = grad_matrix[:, -1].view(4, -1).sum(0)
         grad_maps = None
         if ctx.needs_input_grad[0]:
-            grad_columns = matrix[:, :-1].t().expand(len(columns), -1, -1).bmm(grad)
-            grad_padded = windows.fold(grad_columns, ctx.padded_shape)
+            transposed = matrix.t().expand(len(columns), -1, -1)
+            torch.bmm(transposed, grad, out=columns)
+            grad_padded = windows.fold(columns[:, :-1], ctx.padded_shape)
             height, width = grad_padded.shape[2:4]
             grad_maps = grad_padded[:, :, padding : height - padding, padding : width - padding]
         return grad_maps, grad_weight, grad_bias, None
@@ -119,28 +129,32 @@ class BatchNorm(Function):
     def forward(
         ctx: Any, maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        planes = maps.flatten(3)  # (T, 4, C, M)
-        mean = _mean(planes, weight.dtype)
-        centered = planes - _column(mean, planes)
-        variance = _mean(centered * centered, weight.dtype)
+        centered = maps.flatten(3)  # (T, 4, C, M)
+        mean = _mean(centered, weight.dtype)
+        centered -= _column(mean, centered)
+        outputs = torch.empty_like(maps)
+        normalized = outputs.view(centered.shape)
+        variance = _mean(torch.square(centered, out=normalized), weight.dtype)
         scale = (variance + eps).rsqrt()
-        normalized = centered * _column(scale * weight, planes)
-        normalized += _column(bias, planes)
-        ctx.save_for_backward(centered, weight, scale)
+        torch.mul(centered, _column(scale * weight, centered), out=normalized)
+        normalized += _column(bias, centered)
+        ctx.save_for_backward(maps, weight, scale)
         ctx.mark_non_differentiable(mean, variance)
-        return normalized.view(maps.shape), mean, variance
+        return outputs, mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> Gradients:
-        centered, weight, scale = ctx.saved_tensors
+        maps, weight, scale = ctx.saved_tensors
+        centered = maps.flatten(3)
         planes = grad.flatten(3)
         count = planes[:, :, 0].numel()
         mean_grad = _mean(planes, weight.dtype)
-        mean_product = _mean(planes * centered, weight.dtype)
+        products = planes * centered
+        mean_product = _mean(products, weight.dtype)
         factor = weight * scale
-        grad_maps = centered * _column(-factor * scale.square() * mean_product, planes)
-        grad_maps += planes * _column(factor, planes)
+        grad_maps = centered.mul_(_column(-factor * scale.square() * mean_product, planes))
+        grad_maps += torch.mul(planes, _column(factor, planes), out=products)
         grad_maps -= _column(factor * mean_grad, planes)
         return grad_maps.view(grad.shape), count * scale * mean_product, count * mean_grad, None
 
@@ -153,6 +167,35 @@ def _mean(planes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _column(values: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
     """Return values (C) in a shape that broadcasts over planes (T, 4, C, M), and in their type."""
     return values[:, None].to(planes.dtype)
+
+
+class Activation(Function):
+    """Apply an activation, one of the layers of `IN_PLACE`, to maps of any shape in place."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: torch.Tensor, layer: type[nn.Module]) -> torch.Tensor:
+        apply, ctx.differentiate = IN_PLACE[layer]
+        ctx.mark_dirty(maps)
+        ctx.save_for_backward(apply(maps))
+        return maps
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
+        (outputs,) = ctx.saved_tensors
+        return ctx.differentiate(grad, outputs, grad_input=outputs), None
+
+
+def _differentiate_relu(grad: torch.Tensor, outputs: torch.Tensor, grad_input: torch.Tensor) -> Any:
+    return torch.ops.aten.threshold_backward(grad, outputs, 0, grad_input=grad_input)
+
+
+# by layer: what applies it in place, and what computes its gradient from outputs
+IN_PLACE: dict[type[nn.Module], tuple[Callable[..., torch.Tensor], Callable[..., Any]]] = {
+    nn.ReLU: (torch.relu_, _differentiate_relu),
+    nn.Sigmoid: (torch.sigmoid_, torch.ops.aten.sigmoid_backward),
+    nn.Tanh: (torch.tanh_, torch.ops.aten.tanh_backward),
+}
 
 
 class AvgPool(Function):
@@ -188,13 +231,13 @@ class MaxPool(Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         grad = grad.contiguous()
+        maps: torch.Tensor
         maps, of_two, of_three = ctx.saved_tensors
         first, second, third, fourth = maps.unbind(1)
-        grads = torch.empty_like(maps)
-        later = ((3, fourth - of_three), (2, third - of_two), (1, second - first))
-        for index, excess in later:
+        for later, before in ((fourth, of_three), (third, of_two), (second, first)):
+            excess = later.sub_(before)
             # threshold_backward is the gradient where `excess` is above 0, and 0 elsewhere.
-            grads[:, index] = torch.ops.aten.threshold_backward(grad, excess, 0)
-            grad = grad - grads[:, index]
-        grads[:, 0] = grad
-        return grads
+            torch.ops.aten.threshold_backward(grad, excess, 0, grad_input=later)
+            grad = grad - later
+        first.copy_(grad)
+        return maps

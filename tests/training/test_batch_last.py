@@ -123,7 +123,7 @@ def test_few_examples_large_images_and_hooks_are_left_to_pytorch(
 def test_replaced_layer_ends_the_units() -> None:
     features = make_features("bn_lenet")
     features[5] = nn.SyncBatchNorm(16)
-    units, layers = split_units(list(features))
+    units, layers = split_units(list(features), in_bf16=False)
     assert [unit.conv for unit in units] == [features[0]]
     assert layers == list(features[4:])
 
@@ -151,7 +151,7 @@ def test_replaced_layer_ends_the_units() -> None:
     ],
 )
 def test_other_layers_are_left_to_pytorch(layers: list[nn.Module]) -> None:
-    assert split_units(layers) == ([], layers)
+    assert split_units(layers, in_bf16=False) == ([], layers)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,13 @@ def test_other_layers_are_left_to_pytorch(layers: list[nn.Module]) -> None:
     [
         ("lenet", "bf16", "auto", 128, True),
         ("lenet", "bf16", "auto", 127, False),
-        ("lenet", "fp32", "auto", 256, False),
-        ("bn_lenet", "fp32", "auto", 256, True),
+        ("lenet", "fp32", "auto", 256, True),
+        ("bn_lenet", "fp32", "auto", 127, False),
         ("bn_lenet", "bf16", True, 256, False),
         ("bn_lenet", "bf16", False, 256, False),
-        ("simple_cnn", "bf16", "auto", 256, False),
+        ("simple_cnn", "bf16", "auto", 256, True),
+        ("simple_cnn", "fp32", "auto", 256, False),
+        ("strided_cnn", "bf16", "auto", 256, False),
     ],
 )
 def test_engine_uses_it_where_it_is_faster(

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cnnbench.training.batch_last_ops import AvgPool, BatchNorm, Convolution, MaxPool, Windows
+from cnnbench.training.batch_last_ops import (
+    IN_PLACE,
+    Activation,
+    AvgPool,
+    BatchNorm,
+    Convolution,
+    MaxPool,
+    Windows,
+)
 
 THREADS, EXAMPLES = 2, 3
 
@@ -41,8 +49,9 @@ def check_equal(
     for function in (ours, theirs):
         leaves = [value.clone().requires_grad_() for value in inputs]
         outputs = function(*leaves)
+        result = outputs.detach().clone()  # the backward pass may overwrite the outputs
         (outputs * random_tensor(*outputs.shape)).sum().backward()
-        results.append([outputs, *(leaf.grad for leaf in leaves)])
+        results.append([result, *(leaf.grad for leaf in leaves)])
     for our, their in zip(*results, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-10, atol=1e-10)
 
@@ -85,6 +94,25 @@ def test_batch_norm_equals_torch() -> None:
     mean, variance = statistics
     torch.testing.assert_close(mean, images.mean((0, 2, 3)))
     torch.testing.assert_close(variance, images.var((0, 2, 3), correction=0))
+
+
+@pytest.mark.parametrize("layer", IN_PLACE)
+def test_activation_equals_torch(layer: type[nn.Module]) -> None:
+    maps = random_tensor(THREADS, 4, 2, 3, 3, EXAMPLES)
+    check_equal(lambda maps: Activation.apply(maps.clone(), layer), layer(), maps)
+
+
+@pytest.mark.parametrize(
+    "pool", [MaxPool.apply, lambda maps: AvgPool.apply(Activation.apply(maps, nn.Tanh))]
+)
+def test_second_backward_pass_is_refused(pool: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    maps = random_tensor(THREADS, 1, 8, 8, EXAMPLES).requires_grad_()
+    weight, bias = random_tensor(3, 1, 5, 5).requires_grad_(), random_tensor(3)
+    outputs = Convolution.apply(maps, weight, bias, Windows(5, 2))
+    loss = pool(outputs).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @pytest.mark.parametrize(
