@@ -7,13 +7,24 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cpu_quota", "limit_spinning", "memory_limit", "openmp_variables", "usable_cpus"]
+__all__ = [
+    "cpu_quota",
+    "limit_spinning",
+    "memory_limit",
+    "openmp_variables",
+    "spin_count",
+    "usable_cpus",
+]
 
 log = logging.getLogger("cnnbench")
 
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-SPIN_COUNT = 20_000  # GNU's default is 300,000; see benchmarks/NOTES.md, "Beside busy processes"
+CPUINFO = Path("/proc/cpuinfo")
+# The fewest that cost an idle machine next to nothing; GNU's default is 300,000. See
+# benchmarks/NOTES.md, "Beside busy processes".
+SPIN_COUNT = 20_000
+SPIN_COUNT_AMD = 4_000
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 replaced_wait_policy: str | None = None  # the user's OMP_WAIT_POLICY, if it was invalid
@@ -88,7 +99,15 @@ def limit_spinning() -> None:
     if policy and policy.upper() not in ("ACTIVE", "PASSIVE"):
         replaced_wait_policy = os.environ.pop("OMP_WAIT_POLICY")
     if not openmp_variables():
-        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
+        os.environ["GOMP_SPINCOUNT"] = str(spin_count())
+
+
+def spin_count() -> int:
+    """Return how often a thread of GNU OpenMP looks for work before it sleeps."""
+    with suppress(OSError), CPUINFO.open() as file:
+        if "AuthenticAMD" in file.read(100):  # the second line
+            return SPIN_COUNT_AMD
+    return SPIN_COUNT
 
 
 def openmp_variables() -> dict[str, str]:

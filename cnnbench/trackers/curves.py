@@ -44,7 +44,7 @@ RING: dict[str, Any] = {
 }
 HEADINGS = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
 MAX_MARKERS = 20  # markers of one curve
-MAX_SHARE = 0.1  # share of a run's time that drawing may take
+MAX_SHARE = 0.05  # share of a run's time that drawing may take
 
 _drawing: DrawingProcess | None = None
 

@@ -1,7 +1,6 @@
 """The comparison with other tools: its task, its table, and the tools that it skips."""
 
 import ast
-import importlib.util
 import json
 import os
 import runpy
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.scripts import load_script
 
 from cnnbench.data.catalog import get
 from cnnbench.data.public_files import find_files
@@ -23,12 +23,7 @@ SCRIPT = ROOT / "benchmarks" / "peers.py"
 @pytest.fixture
 def peers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(sys, "path", [*sys.path])  # the script adds the folder of its loops
-    spec = importlib.util.spec_from_file_location("peers", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Parts of a table that fail, die or take too long, in benchmarks/table_parts.py."""
 
-import importlib.util
 import os
 import select
 import subprocess
@@ -13,22 +12,15 @@ from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.scripts import load_script
 
 # Python 3.12 and later warn of a fork beside threads, which the test process has.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def parts() -> Iterator[ModuleType]:
-    path = ROOT / "benchmarks" / "table_parts.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where the rows that a process sends find their class
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[path.stem]
+def parts() -> ModuleType:
+    return load_script(ROOT / "benchmarks" / "table_parts.py")
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The figures that benchmarks/time_to_accuracy.py reads from a run, and the lines it prints."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.paths import ROOT
+from helpers.scripts import load_script
 
 ENVIRONMENT = {
     "device": "cuda",
@@ -26,13 +26,7 @@ WALL_S = {"start": 2.0, "preparation": 0.75, "train": 1.25, "evaluation": 0.25, 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = ROOT / "benchmarks" / "time_to_accuracy.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks" / "time_to_accuracy.py")
 
 
 def write_run(folder: Path, accuracy: float) -> None:

@@ -13,6 +13,7 @@ from helpers.small_runs import SMALL
 from omegaconf import OmegaConf
 
 from cnnbench import config
+from cnnbench.runs.machine import spin_count
 from cnnbench.trackers import curves
 from cnnbench.training import checkpoint
 
@@ -91,7 +92,7 @@ def test_environment_records_device_precision_versions_and_split(smoke: Smoke) -
 
 def test_environment_records_short_spinning_of_threads(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
-    assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+    assert environment["openmp"] == {"GOMP_SPINCOUNT": str(spin_count())}
 
 
 def test_wall_time_is_split_into_parts(smoke: Smoke) -> None:

@@ -1,7 +1,6 @@
 """The examples of numerical derivatives and gradient descent, run as a student runs them."""
 
 import contextlib
-import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from helpers.paths import EXAMPLES
+from helpers.scripts import load_script
 from PIL import Image
 from torch.testing import assert_close
 
@@ -19,15 +19,6 @@ LIBRARY = {
     "AdaGrad": torch.optim.Adagrad,
     "Adam": torch.optim.Adam,
 }
-
-
-def load_example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass
@@ -42,7 +33,7 @@ class Descent:
 
 @pytest.fixture(scope="module")
 def descent(tmp_path_factory: pytest.TempPathFactory) -> Descent:
-    module, output = load_example("gradient_descent"), io.StringIO()
+    module, output = load_script(EXAMPLES / "gradient_descent.py"), io.StringIO()
     directory = tmp_path_factory.mktemp("descent")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(directory)
@@ -84,7 +75,7 @@ def test_picture_can_be_written_to_another_file(descent: Descent, tmp_path: Path
 def test_errors_of_derivatives_fall_then_rise_as_steps_shrink(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = load_example("numerical_derivative").main()
+    rows = load_script(EXAMPLES / "numerical_derivative.py").main()
     steps, one_sided, central = zip(*rows, strict=True)
     assert steps == pytest.approx([10.0**-k for k in range(1, 15)])
     # Down to the best step the errors are the Taylor terms e h / 2 and e h^2 / 6. Below it they are

@@ -1,6 +1,5 @@
 """The example of a search with Optuna, run in this process on tiny data."""
 
-import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from helpers.command import TINY
 from helpers.compare_runs import find_differences
 from helpers.paths import EXAMPLES
+from helpers.scripts import load_script
 
 from cnnbench.api import train
 
@@ -26,12 +26,7 @@ class SecondTrialPruner(optuna.pruners.BasePruner):
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("optuna_search", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SOURCE)
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 
 from cnnbench.runs import machine
 from cnnbench.runs.machine import (
-    SPIN_COUNT,
     VARIABLES,
     cpu_quota,
     limit_spinning,
     memory_limit,
     openmp_variables,
+    spin_count,
     usable_cpus,
 )
 
-LIMITED = {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
+LIMITED = {"GOMP_SPINCOUNT": str(spin_count())}
 
 
 @pytest.fixture
@@ -151,6 +151,24 @@ def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_spinning_is_limited_by_default() -> None:
     limit_spinning()
     assert openmp_variables() == LIMITED
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\n", 4_000),
+        ("processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n", 20_000),
+        (None, 20_000),  # there is no such file
+    ],
+)
+def test_spin_count_is_that_of_the_vendor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo is not None:
+        machine.CPUINFO.write_text(cpuinfo)
+    limit_spinning()
+    assert openmp_variables() == {"GOMP_SPINCOUNT": str(expected)}
 
 
 @pytest.mark.parametrize(

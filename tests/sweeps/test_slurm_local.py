@@ -14,6 +14,7 @@ from helpers.fork_server import ForkServer
 from helpers.paths import ROOT
 from helpers.small_runs import SMALL, find_job
 
+from cnnbench.runs.machine import spin_count
 from cnnbench.runs.reading import read_status
 
 JOB = tuple(word for word in SMALL if not word.startswith("optimizer.lr="))
@@ -55,7 +56,7 @@ def test_one_job_finishes_and_one_fails(sweeps: Sweeps) -> None:
 @pytest.mark.slow
 def test_threads_of_a_job_spin_briefly(sweeps: Sweeps) -> None:
     environment = json.loads((find_job(sweeps.ours, GOOD) / "environment.json").read_text())
-    assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+    assert environment["openmp"] == {"GOMP_SPINCOUNT": str(spin_count())}
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL, find_job
 
+from cnnbench.runs.machine import spin_count
 from cnnbench.runs.reading import read_status
 
 Done = subprocess.CompletedProcess[str]
@@ -99,7 +100,7 @@ def test_parallel_job_records_the_typed_command(tmp_path: Path, mine: Path) -> N
     assert done.returncode == 0, done.stderr
     environment = json.loads((find_job(mine, "seed=0") / "environment.json").read_text())
     assert shlex.split(environment["command"])[1:] == done.args[1:]
-    assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+    assert environment["openmp"] == {"GOMP_SPINCOUNT": str(spin_count())}
 
 
 def test_benchmark_refuses_parallel_jobs(tmp_path: Path) -> None:
