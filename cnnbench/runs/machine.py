@@ -21,8 +21,8 @@ log = logging.getLogger("cnnbench")
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
-# The fewest that cost an idle machine next to nothing; GNU's default is 300,000. See
-# benchmarks/NOTES.md, "Beside busy processes".
+# Few, as spinning threads keep cores from others, yet so many that an idle machine loses a few
+# percent at most. GNU's default is 300,000. See benchmarks/NOTES.md, "Beside busy processes".
 SPIN_COUNT = 20_000
 SPIN_COUNT_AMD = 4_000
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

@@ -131,7 +131,7 @@ def test_replaced_layer_ends_the_units() -> None:
 @pytest.mark.parametrize(
     "layers",
     [
-        [nn.Conv2d(1, 9, 5), nn.MaxPool2d(2)],  # too many channels for the first convolution
+        [nn.Conv2d(1, 11, 5), nn.MaxPool2d(2)],  # too many channels for the first convolution
         [nn.Conv2d(1, 6, 5, stride=2), nn.MaxPool2d(2)],
         [nn.Conv2d(1, 6, (5, 3)), nn.MaxPool2d(2)],
         [nn.Conv2d(1, 6, 5, padding="same"), nn.MaxPool2d(2)],
@@ -150,8 +150,29 @@ def test_replaced_layer_ends_the_units() -> None:
         [nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6, affine=False), nn.MaxPool2d(2)],
     ],
 )
-def test_other_layers_are_left_to_pytorch(layers: list[nn.Module]) -> None:
-    assert split_units(layers, in_bf16=False) == ([], layers)
+@pytest.mark.parametrize("in_bf16", [False, True])
+def test_other_layers_are_left_to_pytorch(layers: list[nn.Module], in_bf16: bool) -> None:
+    assert split_units(layers, in_bf16) == ([], layers)
+
+
+@pytest.mark.parametrize(
+    ("in_bf16", "channels", "expected"),
+    [
+        (False, (8, 16), 2),
+        (False, (8, 17), 1),
+        (False, (9, 16), 0),
+        (True, (10, 20), 2),
+        (True, (10, 21), 1),
+        (True, (11, 20), 0),
+    ],
+)
+def test_more_channels_end_the_units(
+    in_bf16: bool, channels: tuple[int, int], expected: int
+) -> None:
+    first, second = channels
+    layers = [nn.Conv2d(1, first, 5), nn.MaxPool2d(2), nn.Conv2d(first, second, 5), nn.MaxPool2d(2)]
+    units, _ = split_units(layers, in_bf16)
+    assert len(units) == expected
 
 
 @pytest.mark.parametrize(
@@ -160,6 +181,7 @@ def test_other_layers_are_left_to_pytorch(layers: list[nn.Module]) -> None:
         ("lenet", "bf16", "auto", 128, True),
         ("lenet", "bf16", "auto", 127, False),
         ("lenet", "fp32", "auto", 256, True),
+        ("bn_lenet", "fp32", "auto", 256, True),
         ("bn_lenet", "fp32", "auto", 127, False),
         ("bn_lenet", "bf16", True, 256, False),
         ("bn_lenet", "bf16", False, 256, False),
